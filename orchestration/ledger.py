@@ -1,0 +1,255 @@
+"""Runs on disk: the source of truth. Plain Python: no ray, no torch.
+
+A ledger is a folder of runs, one folder a run:
+
+    run.json            what the run is; written first
+    evaluations.jsonl   a line an evaluation: step, score, the return of every episode
+    training.jsonl      a line an interval: step, mean losses, seconds
+    checkpoints/        the two newest complete states, `step-NNNNNNNNN.<sha256>.pt`
+    policies/           what evaluations need of the last and the best policy, `step-NNNNNNNNN.<sha256>.pt`
+    failed.json         why a run stopped for good (its loss stopped being finite)
+    finished.json       written last: its presence means done
+
+Files are written beside their place and renamed; a file whose bytes do not match the checksum in its name does not
+count. `plans/` holds, for each table that was asked for, the runs that its cells are made of.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from erdp_core.errors import UserError
+
+FORMAT = 1
+Status = Literal["planned", "started", "finished", "failed"]
+Record = dict[str, Any]
+
+
+class LedgerError(UserError):
+    """The ledger cannot be used as it is: another version's, read-only, full."""
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write beside `path`, flush to disk, rename: readers see the old file or the whole new one."""
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as readable JSON, atomically."""
+    write_file(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: Path) -> Record:
+    """A record written by `write_json`."""
+    record: Record = json.loads(path.read_text())
+    return record
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one JSON line and flush it to disk; a torn line before it is closed off first."""
+    line = json.dumps(record) + "\n"
+    with open(path, "ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = "\n" + line
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[Record]:
+    """Records of a JSON-lines file in order of step: torn lines dropped, of a step's records the last kept."""
+    by_step: dict[int, Record] = {}
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            by_step[record["step"]] = record
+    return [by_step[step] for step in sorted(by_step)]
+
+
+class States:
+    """Numbered byte strings in a folder, each with its checksum in its name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _files(self) -> dict[int, Path]:
+        if not self.folder.is_dir():
+            return {}
+        return {int(path.name[5:14]): path for path in sorted(self.folder.glob("step-*.pt"))}
+
+    def steps(self) -> list[int]:
+        """Steps that have a file, oldest first; whether it is intact shows on reading."""
+        return sorted(self._files())
+
+    def write(self, step: int, content: bytes) -> None:
+        """Write the state of a step, replacing an earlier one of the same step."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        old = self._files().get(step)
+        new = self.folder / f"step-{step:09d}.{hashlib.sha256(content).hexdigest()[:16]}.pt"
+        write_file(new, content)
+        if old is not None and old != new:
+            old.unlink(missing_ok=True)
+
+    def read(self, step: int) -> bytes | None:
+        """The state of a step, or None where it is missing or damaged."""
+        path = self._files().get(step)
+        if path is None:
+            return None
+        content = path.read_bytes()
+        return content if hashlib.sha256(content).hexdigest()[:16] == path.name.split(".")[1] else None
+
+    def keep(self, steps: set[int]) -> None:
+        """Delete every other state, and what interrupted writes left."""
+        for step, path in self._files().items():
+            if step not in steps:
+                path.unlink(missing_ok=True)
+        if self.folder.is_dir():
+            for leftover in self.folder.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """One run in the ledger."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_id = path.name
+        self.checkpoints = States(path / "checkpoints")
+        self.policies = States(path / "policies")
+
+    def create(self, record: Mapping[str, Any]) -> None:
+        """Write what the run is, unless it is there already."""
+        if not (self.path / "run.json").exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / "run.json", record)
+
+    def record(self) -> Record:
+        """What the run is."""
+        return read_json(self.path / "run.json")
+
+    @property
+    def status(self) -> Status:
+        """planned: nothing there; started: work may be going on; failed: stopped for good; finished."""
+        for status, name in (("finished", "finished.json"), ("failed", "failed.json"), ("started", "run.json")):
+            if (self.path / name).exists():
+                return status  # type: ignore[return-value]
+        return "planned"
+
+    def evaluations(self) -> list[Record]:
+        """One record an evaluation, by step."""
+        return read_lines(self.path / "evaluations.jsonl")
+
+    def training(self) -> list[Record]:
+        """One record an interval, by step."""
+        return read_lines(self.path / "training.jsonl")
+
+    def append_evaluation(self, record: Mapping[str, Any]) -> None:
+        """Add the record of one evaluation."""
+        append_line(self.path / "evaluations.jsonl", record)
+
+    def append_training(self, record: Mapping[str, Any]) -> None:
+        """Add the record of one interval."""
+        append_line(self.path / "training.jsonl", record)
+
+    def fail(self, record: Mapping[str, Any]) -> None:
+        """Record that the run stopped for good."""
+        write_json(self.path / "failed.json", record)
+
+    def failure(self) -> Record | None:
+        """Why the run stopped for good, if it did."""
+        path = self.path / "failed.json"
+        return read_json(path) if path.exists() else None
+
+    def finish(self, record: Mapping[str, Any]) -> None:
+        """Mark the run done; only then drop the states that resuming needed."""
+        write_json(self.path / "finished.json", record)
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+    def best_step(self, until: int | None = None) -> int | None:
+        """Step of the best evaluation up to and including a step, the earliest of equals."""
+        scored = [(line["score"], -line["step"]) for line in self.evaluations() if until is None or line["step"] <= until]
+        return -max(scored)[1] if scored else None
+
+
+class Ledger:
+    """A folder of runs, and of the plans that asked for them."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().absolute()
+
+    @staticmethod
+    def open(root: str | Path, *, create: bool = False) -> "Ledger":
+        """Open a ledger, or make one. Raises LedgerError where it is missing, another version's, or not writable."""
+        ledger = Ledger(root)
+        marker = ledger.root / "ledger.json"
+        if not create:
+            if not marker.exists():
+                raise LedgerError(f"no ledger at {ledger.root}: train a table first, or name one with --ledger")
+        else:
+            try:
+                ledger.root.mkdir(parents=True, exist_ok=True)
+                if not marker.exists():
+                    write_json(marker, {"format": FORMAT})
+                write_file(ledger.root / ".probe", b"0" * 4096)
+                (ledger.root / ".probe").unlink()
+            except OSError as error:
+                raise LedgerError(storage_message(ledger.root, error)) from None
+        try:
+            found = read_json(marker).get("format")
+        except (json.JSONDecodeError, AttributeError):
+            raise LedgerError(f"{marker} is damaged: use another folder with --ledger") from None
+        if found != FORMAT:
+            raise LedgerError(
+                f"the ledger at {ledger.root} has format {found}, this version reads format {FORMAT}: "
+                "use the version that wrote it, or another folder with --ledger"
+            )
+        return ledger
+
+    def run(self, run_id: str) -> RunFolder:
+        """The run of that id, there or not."""
+        return RunFolder(self.root / run_id)
+
+    def runs(self) -> Iterator[RunFolder]:
+        """Every run that has been started, in order of id."""
+        for path in sorted(self.root.iterdir()):
+            if (path / "run.json").exists():
+                yield RunFolder(path)
+
+    def write_plan(self, name: str, record: Mapping[str, Any]) -> None:
+        """Keep which runs a table's cells are made of."""
+        folder = self.root / "plans"
+        folder.mkdir(exist_ok=True)
+        write_json(folder / f"{name}.json", record)
+
+    def plans(self) -> dict[str, Record]:
+        """Every table that was asked for, by name."""
+        return {path.stem: read_json(path) for path in sorted((self.root / "plans").glob("*.json"))}
+
+
+def storage_message(root: Path, error: OSError) -> str:
+    """One line about a ledger that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk of the ledger {root} is full: free some space or name another folder with --ledger"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"the ledger {root} cannot be written ({error.strerror}): name another folder with --ledger"
+    return f"the ledger {root} cannot be used ({error.strerror}): name another folder with --ledger"
