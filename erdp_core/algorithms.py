@@ -1,0 +1,113 @@
+"""What every method offers the trainer, and the way from a config to a method."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from erdp_core.config import RunConfig, structure
+
+State = dict[str, Any]
+"""One run's slice of a method: tensors and whole numbers, safe to load with `weights_only=True`."""
+Noise = Mapping[str, Tensor]
+
+
+class Batch(NamedTuple):
+    """Transitions of a pack; rewards as the method sees them."""
+
+    observations: Tensor
+    """[R, B, O]"""
+    actions: Tensor
+    """[R, B, A]"""
+    next_observations: Tensor
+    """[R, B, O]"""
+    rewards: Tensor
+    """[R, B]"""
+    terminals: Tensor
+    """[R, B]"""
+
+
+class Algorithm(Protocol):
+    """R runs of one method, trained together; no run influences another."""
+
+    device: torch.device
+
+    def draw_noise(self, generator: torch.Generator, steps: int) -> dict[str, Tensor]:
+        """Everything random in `steps` updates of ONE run, each tensor [steps, ...]."""
+
+    def update(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+        """One step of training; `noise` as drawn, the run axis where the steps were. Returns detached logs [R]."""
+
+    def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
+        """Everything random in choosing one action for each episode of ONE run, each tensor [episodes, ...]."""
+
+    def act(self, observations: Tensor, noise: Noise) -> Tensor:
+        """Actions [R, E, A] for observations [R, E, O]; `noise` [R, E, ...] as drawn."""
+
+    @property
+    def candidates(self) -> int:
+        """Actions sampled to act, where the config says nothing else."""
+
+    def state(self, run: int) -> State:
+        """Everything that training of a run goes on from, but its random streams."""
+
+    def load_state(self, run: int, state: State) -> None:
+        """The inverse of `state`."""
+
+    def policy_state(self, run: int) -> State:
+        """What acting needs of a run."""
+
+    def load_policy_state(self, run: int, state: State) -> None:
+        """The inverse of `policy_state`."""
+
+
+def make_algorithm(
+    configs: Sequence[RunConfig],
+    seeds: Sequence[int],
+    observation_size: int,
+    action_size: int,
+    device: torch.device | str = "cpu",
+) -> Algorithm:
+    """The method of a pack's configs, one run for each config and seed.
+
+    Raises ValueError where the configs differ in more than packed numbers.
+    """
+    if len(configs) != len(seeds) or not configs:
+        raise ValueError(f"{len(configs)} configs do not go with {len(seeds)} seeds")
+    for config in configs[1:]:
+        if structure(config) != structure(configs[0]):
+            raise ValueError("the runs of a pack must share method and structure")
+    if configs[0].method == "erdp":
+        from erdp_core.agent import ERDP
+
+        return ERDP(configs, seeds, observation_size, action_size, torch.device(device))
+    from erdp_core.baselines.bc_diffusion import BcDiffusion
+
+    return BcDiffusion(configs, seeds, observation_size, action_size, torch.device(device))
+
+
+def stream(device: torch.device | str, seed: int, purpose: str, *indices: int) -> torch.Generator:
+    """A random stream of a run's own, the same for the same arguments, independent of all others."""
+    entropy = np.random.SeedSequence([seed, *purpose.encode(), 2**32, *indices])
+    generator = torch.Generator(device)
+    generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+    return generator
+
+
+def numbers(configs: Sequence[RunConfig], name: str, device: torch.device | str) -> Tensor:
+    """A packed number of every run's agent config, [R]."""
+    return torch.tensor([getattr(config.agent, name) for config in configs], dtype=torch.float32, device=device)
+
+
+def read_run(tensors: Mapping[str, Tensor], run: int) -> State:
+    """One run's slices of tensors [R, ...], copied to the host."""
+    return {name: tensor[run].detach().cpu().clone() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def write_run(tensors: Mapping[str, Tensor], run: int, state: State) -> None:
+    """The inverse of `read_run`."""
+    for name, tensor in tensors.items():
+        tensor[run].copy_(state[name])

@@ -1,0 +1,105 @@
+"""The mean-reverting SDE da = -theta_t a dt + sigma_t dw that turns actions into noise and back.
+
+Discrete time t = 1..T with theta_bar_t = dt * sum_{u <= t} theta_u and theta_bar_0 = 0. All coefficients are vectors
+[T + 1] indexed by t itself; entry 0 is the data. Equations are those of arXiv 2402.04080.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+REMAINING_SIGNAL = 1e-3
+"""e^{-theta_bar_T}: the share of a_0 that is left in a_T."""
+COSINE_OFFSET = 0.008
+
+
+class MeanRevertingSDE:
+    """Coefficients, marginal, posterior and the optimal sampler for T steps.
+
+    The schedule is a cosine: theta_t = 1 - f(t)/f(0), f(u) = cos^2((u/(T+1) + s)/(1 + s) pi/2), s = 0.008, with dt
+    chosen so that theta_bar_T = -ln(1e-3). Actions have shape [..., A], times `t` [...] (whole numbers in 1..T).
+    """
+
+    def __init__(self, T: int, device: torch.device | str = "cpu") -> None:
+        if T < 1:
+            raise ValueError(f"T must be at least 1, got {T}")
+        self.T = T
+        u = torch.arange(T + 1, dtype=torch.float64) / (T + 1)
+        f = torch.cos((u + COSINE_OFFSET) / (1 + COSINE_OFFSET) * math.pi / 2) ** 2
+        theta = 1 - f / f[0]
+        self.dt = -math.log(REMAINING_SIGNAL) / float(theta.sum())
+        theta_bar = torch.cumsum(theta, 0) * self.dt
+        decay = torch.exp(-theta_bar)
+        std = torch.sqrt(-torch.expm1(-2 * theta_bar))
+
+        # Posterior of Eq. 7 with A = e^{-theta_t dt}, B = e^{-theta_bar_t}, C = e^{-theta_bar_{t-1}}.
+        one_minus_a2 = -torch.expm1(-2 * theta * self.dt)
+        previous_decay = torch.cat([torch.ones(1, dtype=torch.float64), decay[:-1]])
+        previous_variance = torch.cat([torch.zeros(1, dtype=torch.float64), std[:-1] ** 2])
+        variance = torch.where(std > 0, std**2, 1.0)
+        weight_a_t = torch.exp(-theta * self.dt) * previous_variance / variance
+        weight_a_0 = previous_decay * one_minus_a2 / variance
+        posterior_std = torch.sqrt(one_minus_a2 * previous_variance / variance)
+
+        def store(coefficient: Tensor) -> Tensor:
+            return coefficient.to(device=device, dtype=torch.float32)
+
+        self.theta = store(theta)
+        self.theta_bar = store(theta_bar)
+        self.decay = store(decay)
+        """e^{-theta_bar_t}"""
+        self.std = store(std)
+        """sqrt(1 - e^{-2 theta_bar_t})"""
+        self.posterior_std = store(posterior_std)
+        self.posterior_weight_a_t = store(weight_a_t)
+        self.posterior_weight_a_0 = store(weight_a_0)
+
+    def diffuse(self, a_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """a_t from a_0 and noise (Eq. 2, 4)."""
+        return a_0 * self.decay[t].unsqueeze(-1) + self.std[t].unsqueeze(-1) * eps
+
+    def a_0_from_noise(self, a_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """a_0 from a_t and its noise (Eq. 8)."""
+        return (a_t - self.std[t].unsqueeze(-1) * eps) / self.decay[t].unsqueeze(-1)
+
+    def posterior_mean(self, a_t: Tensor, t: Tensor, a_0: Tensor) -> Tensor:
+        """Mean of p(a_{t-1} | a_t, a_0) (Eq. 7)."""
+        return self.posterior_weight_a_t[t].unsqueeze(-1) * a_t + self.posterior_weight_a_0[t].unsqueeze(-1) * a_0
+
+    def reverse_drift_step(self, a_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """One Euler step of the reverse SDE without its noise, the score being -eps/std_t."""
+        theta_dt = (self.theta[t] * self.dt).unsqueeze(-1)
+        return a_t + theta_dt * a_t - (2 * theta_dt / self.std[t].unsqueeze(-1)) * eps
+
+    def diffusion_loss(
+        self, kind: Literal["noise", "likelihood"], a_0: Tensor, a_t: Tensor, t: Tensor, eps: Tensor, eps_phi: Tensor
+    ) -> Tensor:
+        """The policy's distance to the data, elementwise [..., A].
+
+        `noise`: (eps_phi - eps)^2. `likelihood`: IR-SDE's loss, the squared distance between one Euler step of the
+        reverse SDE with the predicted score and the posterior mean given the true a_0.
+        """
+        if kind == "noise":
+            return (eps_phi - eps) ** 2
+        return (self.reverse_drift_step(a_t, t, eps_phi) - self.posterior_mean(a_t, t, a_0)) ** 2
+
+    def sample(self, predict_noise: Callable[[Tensor, int], Tensor], noise: Tensor, action_clip: bool) -> Tensor:
+        """Actions [..., A] by optimal sampling: t = T..1, each step the posterior given the estimate of a_0.
+
+        Args:
+            predict_noise: eps_phi of (a_t [..., A], t).
+            noise: [T, ..., A]: a_T, then what the steps T..2 add; the last step adds none.
+            action_clip: clamp the estimates of a_0 to [-1, 1]; the returned action always is.
+        """
+        a_t = noise[0]
+        for t in range(self.T, 0, -1):
+            a_0 = (a_t - self.std[t] * predict_noise(a_t, t)) / self.decay[t]
+            if action_clip:
+                a_0 = a_0.clamp(-1, 1)
+            a_t = self.posterior_weight_a_t[t] * a_t + self.posterior_weight_a_0[t] * a_0
+            if t > 1:
+                a_t = a_t + self.posterior_std[t] * noise[self.T - t + 1]
+        return a_t.clamp(-1, 1)

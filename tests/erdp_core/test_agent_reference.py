@@ -1,0 +1,107 @@
+"""Two whole updates of ERDP against the numbers of the published implementation."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from erdp_core.agent import ERDP
+from erdp_core.algorithms import Batch, make_algorithm
+from erdp_core.config import RunConfig, resolve
+from erdp_core.networks import Weights
+
+REFERENCE = np.load(Path(__file__).parents[1] / "reference" / "erdp_update_reference.npz")
+ACTOR_NAMES = [
+    "time_weight_1",
+    "time_bias_1",
+    "time_weight_2",
+    "time_bias_2",
+    *(f"{kind}_{layer}" for layer in range(1, 5) for kind in ("weight", "bias")),
+]
+CRITIC_NAMES = [f"{kind}_{layer}" for layer in range(1, 5) for kind in ("weight", "bias")]
+
+
+def config(variant: str) -> RunConfig:
+    kind, _, max_q = variant.partition("_")
+    settings = [
+        "agent.M=3",
+        "agent.eta=1.5",
+        "agent.alpha=0.05",
+        "agent.batch_size=16",
+        f"agent.diffusion_loss={kind}",
+        f"agent.action_clip={'true' if kind == 'noise' else 'false'}",
+        f"agent.max_q_backup={'true' if max_q else 'false'}",
+    ]
+    return resolve("hopper-medium-v2", "gym", "erdp", "paper", settings)
+
+
+def fill(weights: Weights, names: list[str], scale: float, transposed: bool) -> None:
+    """The reference's initial weights: scale * sin(0.37 i + 1.3 k) for flat index i of tensor k."""
+    with torch.no_grad():
+        for k, name in enumerate(names):
+            tensor = weights[name]
+            is_matrix = transposed and "weight" in name
+            shape = tensor.shape[:0:-1] if is_matrix else tensor.shape[1:]
+            values = scale * np.sin(0.37 * np.arange(tensor[0].numel()) + 1.3 * k)
+            filled = torch.from_numpy(values.astype(np.float32).reshape(shape))
+            tensor.copy_(filled.T if is_matrix else filled)
+
+
+def flat(weights: Weights, name: str, run: int, transposed: bool) -> np.ndarray:
+    tensor = weights[name][run].detach()
+    return (tensor.T if transposed and "weight" in name else tensor).reshape(-1)[:48].numpy()
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("variant", ["likelihood", "likelihood_maxq", "noise", "noise_maxq"])
+def test_two_updates_equal_the_published_implementation(variant: str, runs: int) -> None:
+    agent = make_algorithm([config(variant)] * runs, list(range(runs)), 5, 3)
+    assert isinstance(agent, ERDP)
+    fill(agent.policy.weights, ACTOR_NAMES, 0.05, transposed=True)
+    fill(agent.average, ACTOR_NAMES, 0.04, transposed=True)
+    fill(agent.critics, CRITIC_NAMES, 0.05, transposed=False)
+    fill(agent.target_critics, CRITIC_NAMES, 0.04, transposed=False)
+
+    def packed(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).expand(runs, *array.shape)
+
+    batch = Batch(
+        packed(REFERENCE["batch/state"]),
+        packed(REFERENCE["batch/action"]),
+        packed(REFERENCE["batch/next_state"]),
+        packed(REFERENCE["batch/reward"][:, 0]),
+        packed(1 - REFERENCE["batch/not_done"][:, 0]),
+    )
+    for update in (1, 2):
+        prefix = f"{variant}/update{update}/"
+        draws = [REFERENCE[key] for key in sorted(REFERENCE) if key.startswith(prefix + "draw")]
+        info = agent.update(
+            batch,
+            {
+                "next_action": packed(np.stack(draws[:5], axis=1)),
+                "eps": packed(draws[6]),
+                "t": packed(draws[7][:, 0] + 1),
+                "a_T": packed(draws[8]),
+            },
+        )
+        expected = {
+            "diffusion_loss": "bc_loss",
+            "q_loss": "ql_loss",
+            "actor_loss": "actor_loss",
+            "critic_loss": "critic_loss",
+            "entropy": "entropy",
+            "critic_grad_norm": "critic_grad_norm",
+            "actor_grad_norm": "actor_grad_norm",
+        }
+        for run in range(runs):
+            for ours, theirs in expected.items():
+                assert info[ours][run].item() == pytest.approx(float(REFERENCE[prefix + theirs]), rel=1e-4), ours
+            for weights, names, key in (
+                (agent.policy.weights, ACTOR_NAMES, "actor"),
+                (agent.critics, CRITIC_NAMES, "critic"),
+                (agent.target_critics, CRITIC_NAMES, "critic_target"),
+            ):
+                for k, name in enumerate(names):
+                    got = flat(weights, name, run, transposed=key == "actor")
+                    np.testing.assert_allclose(got, REFERENCE[f"{prefix}{key}/{k}"], atol=2e-6, err_msg=f"{key} {name}")
