@@ -142,6 +142,8 @@ class EvaluationConfig:
 
 
 AgentConfig = BcDiffusionConfig | ErdpConfig
+ALGORITHM_VERSIONS: Mapping[str, int] = {"erdp": 1, "bc-diffusion": 1}
+"""Raised whenever a change makes the same run come out with other numbers; part of a run's id."""
 METHODS: Mapping[str, type[AgentConfig]] = {"erdp": ErdpConfig, "bc-diffusion": BcDiffusionConfig}
 
 
@@ -231,6 +233,14 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "evaluation": {"episodes": 2, "one_candidate": True},
         },
     },
+}
+
+# How a run's evaluations become its score; the words follow "scores are" in a caption. See results/estimators.py.
+PROTOCOLS: Mapping[str, str] = {
+    "paper": "each run's best evaluation in training",
+    "last": "each run's last evaluation",
+    "last-k": "the mean of each run's last 5 evaluations",
+    "offline": "each run's first evaluation at which its diffusion loss has settled, else its last",
 }
 
 

@@ -16,6 +16,10 @@ class DataError(UserError):
     """A dataset that is missing, damaged, or does not fit the task."""
 
 
+class MissingDataError(DataError):
+    """A dataset that is not on this machine: the message says how to get it."""
+
+
 def suggestion(name: str, valid: Iterable[str]) -> str:
     """The ending of an error about an unknown name: the nearest valid name, or all of them."""
     names = sorted(valid)

@@ -8,8 +8,9 @@ import math
 from collections.abc import Iterator, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from erdp_core.activation import mish
 
 TIME_FEATURES = 16
 TIME_HIDDEN = 32
@@ -95,7 +96,7 @@ class NoiseNetwork:
     def time_embedding(self, weights: Weights) -> Tensor:
         """The embeddings of all times, [R, T, 16]."""
         sinusoids = self.sinusoids.expand(weights.flat.shape[0], -1, -1)
-        hidden = F.mish(torch.baddbmm(weights["time_bias_1"].unsqueeze(1), sinusoids, weights["time_weight_1"]))
+        hidden = mish(torch.baddbmm(weights["time_bias_1"].unsqueeze(1), sinusoids, weights["time_weight_1"]))
         return torch.baddbmm(weights["time_bias_2"].unsqueeze(1), hidden, weights["time_weight_2"])
 
     def context(self, weights: Weights, observations: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,11 +109,11 @@ class NoiseNetwork:
 
     def eps_phi(self, weights: Weights, a_t: Tensor, of_time: Tensor, of_state: Tensor) -> Tensor:
         """The predicted noise [R, B, A] of a_t [R, B, A]; `of_time` [R, B or 1, H] and `of_state` [R, B, H]."""
-        hidden = F.mish(torch.baddbmm(of_state, a_t, weights["weight_1"][:, : self.action_size]) + of_time)
+        hidden = mish(torch.baddbmm(of_state, a_t, weights["weight_1"][:, : self.action_size]) + of_time)
         for index, (weight, bias) in enumerate(hidden_names(self.layers)):
             hidden = torch.baddbmm(weights[bias].unsqueeze(1), hidden, weights[weight])
             if index < self.layers - 1:
-                hidden = F.mish(hidden)
+                hidden = mish(hidden)
         return hidden
 
 
@@ -151,11 +152,11 @@ class CriticEnsemble:
         of_state = observations.unsqueeze(1) @ first[:, :, : self.observation_size] + weights["bias_1"]
         of_action = actions.unsqueeze(1) @ first[:, :, self.observation_size :]
         hidden = of_action.view(runs, self.M, states, candidates, self.width) + of_state.unsqueeze(3)
-        hidden = F.mish(hidden).view(runs * self.M, states * candidates, self.width)
+        hidden = mish(hidden).view(runs * self.M, states * candidates, self.width)
         for index, (weight, bias) in enumerate(hidden_names(self.layers)):
             hidden = torch.baddbmm(weights[bias].flatten(0, 1), hidden, weights[weight].flatten(0, 1))
             if index < self.layers - 1:
-                hidden = F.mish(hidden)
+                hidden = mish(hidden)
         return hidden.view(runs, self.M, states * candidates)
 
 

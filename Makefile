@@ -1,0 +1,35 @@
+# Python of the virtual environment that is made, and its folder: the active environment, else .venv.
+PYTHON ?= python3
+VENV ?= $(or $(VIRTUAL_ENV),.venv)
+RUN = $(VENV)/bin/python
+
+.PHONY: help setup table test test-slow lint
+
+help:
+	@echo "make table      a small benchmark from nothing: collect PointMaze data, train ERDP and behaviour cloning"
+	@echo "                (3 mazes, 2 methods, 3 seeds), write the table and its figures"
+	@echo "make test       the tests that take minutes at most"
+	@echo "make test-slow  the long tests, and those that kill processes"
+	@echo "make lint       ruff and mypy"
+	@echo "make setup      only install, into $(VENV) (the others do it themselves)"
+	@echo
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV). A PyTorch that is in the environment already is kept."
+	@echo "README.md has the paper's tables, sweeps, the comparison of runs in MLflow and clusters."
+
+setup:
+	@.ci/setup "$(VENV)" "$(PYTHON)"
+
+table: setup
+	"$(RUN)" -m erdp_core.data collect pointmaze-umaze pointmaze-medium pointmaze-large
+	"$(RUN)" orchestration/run_table.py --table pointmaze --profile quick --methods erdp,bc-diffusion --seeds 3
+
+test: setup
+	"$(RUN)" -m pytest -n 2 --dist loadfile
+
+test-slow: setup
+	"$(RUN)" -m pytest -m "slow or faults"
+
+lint: setup
+	"$(RUN)" -m ruff check .
+	"$(RUN)" -m ruff format --check .
+	"$(RUN)" -m mypy

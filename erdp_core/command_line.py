@@ -1,0 +1,36 @@
+"""What every command line shares: one-line errors, exit status 2 for a user's mistake."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from erdp_core.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose help keeps the examples' lines and whose errors are one line."""
+
+    def __init__(self, description: str, examples: str) -> None:
+        super().__init__(
+            description=description,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is."""
+        self.exit(2, f"error: {message} (--help shows the options)\n")
+
+
+def run(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
+    """The exit status of a command; a user's mistake is told in one line and is status 2."""
+    try:
+        return command(argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from the last finished interval", file=sys.stderr)
+        return 130

@@ -1,0 +1,154 @@
+"""Local collections: data that anyone can make in seconds, stored as Minari datasets.
+
+PointMaze's recipe: from a random cell, walk to one random cell after another. A PD controller with noise follows the
+waypoints of the shortest path; its actions are held as in evaluation. The behaviour thus knows every corridor but not
+the evaluation's goal; rewards are given afterwards, to all rows: reward = terminal = s' is at the evaluation's goal.
+Walks go on after such a row, so terminals stand in the middle of episodes, in runs, as in D4RL's antmaze-v0: each row
+is a transition of its own, and a Minari episode is here no more than rows that follow one another in the simulator.
+"""
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import gymnasium
+import minari
+import mujoco
+import numpy as np
+from minari.data_collector import EpisodeBuffer
+
+from erdp_core.data.minari import minari_folder, minari_root
+from erdp_core.environments.make import POINT_MAZES
+from erdp_core.environments.maze_environment import within
+from erdp_core.environments.mazes import Cell
+from erdp_core.environments.point_maze import START_NOISE, PointMaze
+from erdp_core.errors import DataError
+from erdp_core.tasks import Task
+
+ROWS = 60_000
+EPISODE_ROWS = 100
+"""Rows after which a walk starts anew, at rest, in a random cell."""
+POSITION_GAIN, VELOCITY_GAIN = 10.0, 1.0
+ACTION_NOISE = 0.5
+"""Standard deviation of the noise on the controller's action."""
+WAYPOINT_RADIUS = 0.25
+"""Metres from a waypoint, or from the end of a path, at which it counts as reached."""
+
+
+def collect_pointmaze(task: Task, *, rows: int = ROWS, seed: int = 0, overwrite: bool = False) -> Path:
+    """Collect a PointMaze task's data and store them as the Minari dataset `task.local_id`; returns its folder.
+
+    The data are a function of `rows` and `seed` alone. The dataset appears whole or not at all. Raises DataError for a
+    task without collector, where the dataset is there already (unless `overwrite`), and where it cannot be written.
+    """
+    if task.local_id is None or task.environment.name not in POINT_MAZES:
+        raise DataError(f"{task.name} has no collector: its data are D4RL's")
+    folder = minari_folder(task.local_id)
+    if folder.exists() and not overwrite:
+        raise DataError(f"{folder} is there already: use --overwrite to collect {task.name} anew")
+    environment = PointMaze(POINT_MAZES[task.environment.name])
+    episodes = list(walks(environment, rows, seed))
+    description = (
+        f"{task.name}: {rows} rows from seed {seed}, MuJoCo {mujoco.__version__}; walks of a noisy PD controller; "
+        f"reward and termination are 1 where the next position is within {environment.success_radius} m of "
+        f"({environment.goal[0]:g}, {environment.goal[1]:g}), in the middle of episodes too"
+    )
+    try:
+        _store(task.local_id, folder, environment, episodes, description)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror or error}): set MINARI_DATASETS_PATH") from None
+    return folder
+
+
+def walks(environment: PointMaze, rows: int, seed: int) -> Iterator[EpisodeBuffer]:
+    """Episodes of `EPISODE_ROWS` held actions, `rows` in all; each starts at rest in a random free cell."""
+    stream = np.random.default_rng(seed)
+    for first in range(0, rows, EPISODE_ROWS):
+        yield _walk(environment, min(EPISODE_ROWS, rows - first), stream)
+
+
+def _walk(environment: PointMaze, rows: int, stream: np.random.Generator) -> EpisodeBuffer:
+    maze = environment.maze
+    cell = maze.free[stream.integers(len(maze.free))]
+    x, y = (np.array(environment.centre(cell)) + stream.uniform(-START_NOISE, START_NOISE, 2)).tolist()
+    observation = environment.place(x, y)
+    observations = np.empty((rows + 1, 4), np.float32)
+    actions = np.empty((rows, 2), np.float32)
+    observations[0] = observation
+    waypoints: list[Cell] = []
+    for row in range(rows):
+        while not waypoints or within(x, y, environment.centre(waypoints[0]), WAYPOINT_RADIUS):
+            if waypoints:
+                cell = waypoints.pop(0)
+            else:
+                goal = maze.free[stream.integers(len(maze.free))]
+                waypoints = maze.shortest_path(cell, goal)[1:]
+        target = np.array(environment.centre(waypoints[0]))
+        force = POSITION_GAIN * (target - observation[:2]) - VELOCITY_GAIN * observation[2:]
+        actions[row] = np.clip(force + stream.normal(0.0, ACTION_NOISE, 2), -1.0, 1.0)
+        observation = environment.hold(actions[row])
+        x, y = observation[:2].tolist()
+        observations[row + 1] = observation
+    # Judged on the rounded positions that are stored, so that the stored data agree with themselves.
+    success = np.array(
+        [within(x, y, environment.goal, environment.success_radius) for x, y in observations[1:, :2].tolist()]
+    )
+    truncations = np.zeros(rows, np.bool_)
+    truncations[-1] = not success[-1]
+    return EpisodeBuffer(
+        observations=observations,
+        actions=actions,
+        rewards=success.astype(np.float32),
+        terminations=success,
+        truncations=truncations,
+    )
+
+
+def _store(
+    dataset_id: str, folder: Path, environment: PointMaze, episodes: list[EpisodeBuffer], description: str
+) -> None:
+    """Make the dataset in a hidden folder beside the others, then rename it into its place."""
+    root = minari_root()
+    root.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".collecting-", dir=root))
+    try:
+        with _minari_root(beside), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Minari asks for an e-mail address and an environment's spec
+            minari.create_dataset_from_buffers(
+                dataset_id,
+                episodes,
+                observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float32),
+                action_space=environment.action_space,
+                algorithm_name="shortest paths, PD controller",
+                description=description,
+            )
+        for made in beside.rglob("namespace_metadata.json"):
+            place = root / made.relative_to(beside)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists():
+                os.replace(made, place)
+        if folder.exists():
+            os.replace(folder, beside / "replaced")
+        os.replace(beside / dataset_id, folder)
+    finally:
+        if (beside / "replaced").exists() and not folder.exists():
+            os.replace(beside / "replaced", folder)
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _minari_root(root: Path) -> Iterator[None]:
+    """Let Minari, which takes its root from the environment alone, write under `root`."""
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = str(root)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before

@@ -1,0 +1,66 @@
+"""Vectorised rollouts: all episodes of all runs of a pack go forward together, one batched policy call a step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from erdp_core.algorithms import Algorithm, stream
+
+Environment = gymnasium.Env[npt.NDArray[np.floating[Any]], npt.NDArray[np.float32]]
+
+
+def episode_seed(seed: int, step: int, purpose: str, episode: int = 0) -> int:
+    """The seed of one episode of one evaluation: a run's own, whatever its companions."""
+    sequence = np.random.SeedSequence([seed, *purpose.encode(), 2**32, step, episode])
+    return int(sequence.generate_state(1, np.uint32)[0] >> np.uint32(1))
+
+
+def evaluate(
+    algorithm: Algorithm,
+    environments: Sequence[Sequence[Environment]],
+    seeds: Sequence[int],
+    step: int,
+    candidates: int,
+    active: Sequence[bool],
+) -> npt.NDArray[np.float64]:
+    """Undiscounted returns [R, E] of one episode in each environment; NaN for runs that are not active.
+
+    An evaluation is a function of a run's weights, seed and step: its episodes start from seeds of their own, and its
+    acting noise is drawn full size from a stream of its own, even where episodes have ended.
+
+    Args:
+        environments: E for each of the R runs, all of one kind.
+        seeds: the runs' seeds, [R].
+        step: updates that the policies have behind them.
+        candidates: actions to choose from at each decision.
+        active: runs to evaluate, [R].
+    """
+    runs, episodes = len(environments), len(environments[0])
+    size = environments[0][0].observation_space.shape
+    assert size is not None
+    observations = np.zeros((runs, episodes, *size), dtype=np.float32)
+    returns = np.where(np.array(active)[:, None], 0.0, np.nan) * np.ones((runs, episodes))
+    going = np.tile(np.array(active)[:, None], (1, episodes))
+    for run, episode in np.argwhere(going):
+        observations[run, episode], _ = environments[run][episode].reset(
+            seed=episode_seed(seeds[run], step, "episode", int(episode)),
+            options={"evaluation_seed": episode_seed(seeds[run], step, "goal")},
+        )
+    generators = [stream(algorithm.device, seed, "acting", step) for seed in seeds]
+    while going.any():
+        drawn = [algorithm.draw_acting_noise(generator, episodes, candidates) for generator in generators]
+        columns = np.flatnonzero(going.any(axis=0))
+        noise = {name: torch.stack([draws[name][columns] for draws in drawn]) for name in drawn[0]}
+        inputs = torch.from_numpy(observations[:, columns]).to(algorithm.device)
+        actions = algorithm.act(inputs, noise).cpu().numpy()
+        for run, column in np.argwhere(going[:, columns]):
+            episode = columns[column]
+            observation, reward, terminated, truncated, _ = environments[run][episode].step(actions[run, column])
+            observations[run, episode] = observation
+            returns[run, episode] += float(reward)
+            going[run, episode] = not (terminated or truncated)
+    return returns

@@ -1,0 +1,172 @@
+"""Ray: connecting to it, sharing it out to packs, training them."""
+
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+# Ray reads these when it is imported: its own tables and loggers off, no reports home.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from erdp_core.errors import UserError
+from orchestration.ledger import Ledger
+from orchestration.plan import Pack, Run, make_packs
+from orchestration.resources import Resources, local_resources
+from orchestration.trainable import PackTrainable
+
+RETRIES = 3
+"""How often a pack whose process died is taken up again."""
+
+
+def connect(address: str) -> Resources:
+    """Start Ray on this machine (`local`) or join a running cluster (`auto`, HOST:PORT).
+
+    Raises UserError where there is no cluster at the address.
+    """
+    if address == "local":
+        resources = local_resources()
+        ray.init(
+            address="local",
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=200 * 2**20,
+        )
+        # Ray writes its token readable by everybody.
+        token = Path.home() / ".ray" / "auth_token"
+        if token.exists():
+            token.chmod(0o600)
+        return resources
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"no Ray cluster at --address {address}: {str(error).splitlines()[0]}") from None
+    total = ray.cluster_resources()
+    return Resources(int(total.get("CPU", 1)), int(total.get("GPU", 0)))
+
+
+class Listener(Protocol):
+    """What training tells the driver."""
+
+    def started(self, pack: Pack) -> None:
+        """A pack begins, or begins again after its process died."""
+
+    def advanced(self, pack: Pack, result: dict[str, Any]) -> None:
+        """A pack finished an interval; `result` is its `PackProgress` as a dictionary."""
+
+    def interrupted(self, pack: Pack, reason: str) -> None:
+        """A pack's process or machine was lost; it is about to be taken up again."""
+
+    def stopped(self, pack: Pack, problem: str) -> None:
+        """A pack gave up before its end."""
+
+
+class _Report(tune.Callback):
+    """Passes on what the packs report, and keeps what went wrong."""
+
+    def __init__(self, packs: Sequence[Pack], listener: Listener) -> None:
+        self.packs = packs
+        self.listener = listener
+        self.problems: dict[str, str] = {}
+        """Reasons by run id."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune stores its callbacks for a restore, which never happens here: a listener need not be picklable."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.listener.started(self.packs[trial.config["pack"]])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        pack = self.packs[trial.config["pack"]]
+        if "problem" in result:
+            self._stop(pack, result["problem"])
+        else:
+            self.problems |= result["failures"]
+            self.listener.advanced(pack, result)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.listener.interrupted(self.packs[trial.config["pack"]], _reason(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._stop(self.packs[trial.config["pack"]], f"{_reason(trial)} (after {RETRIES} retries)")
+
+    def _stop(self, pack: Pack, problem: str) -> None:
+        self.problems |= {run.run_id: problem for run in pack.runs if run.run_id not in self.problems}
+        self.listener.stopped(pack, problem)
+
+
+def _reason(trial: Trial) -> str:
+    """Why a trial failed, in one line."""
+    error = trial.get_error()
+    if error is None or isinstance(error, ray.exceptions.RayActorError):
+        return "its process died"
+    return str(error).strip().splitlines()[-1].strip()
+
+
+def train(
+    runs: Sequence[Run],
+    ledger: Ledger,
+    address: str,
+    listener: Listener,
+) -> dict[str, str]:
+    """Train runs to their end on a cluster; what is done is in the ledger. Returns problems by run id."""
+    resources = connect(address)
+    # What goes wrong is told by the listener, in one line; Ray's own account is a page long.
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    storage = ledger.root / "tune"
+    try:
+        packs = make_packs(runs, ledger, resources.slots)
+        report = _Report(packs, listener)
+        _remove_leftovers(storage)
+        tuner = tune.Tuner(
+            tune.with_resources(
+                tune.with_parameters(
+                    PackTrainable,
+                    ledger=str(ledger.root),
+                    packs=[[run.record() for run in pack.runs] for pack in packs],
+                ),
+                resources.per_pack(len(packs)),
+            ),
+            param_space={"pack": tune.grid_search(list(range(len(packs))))},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"pack-{trial.config['pack']}",
+                trial_dirname_creator=lambda trial: f"pack-{trial.config['pack']}",
+            ),
+            run_config=tune.RunConfig(
+                name=f"{socket.gethostname()}-{os.getpid()}",
+                storage_path=str(storage),
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                callbacks=[report],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+        return report.problems
+    finally:
+        ray.shutdown()
+        shutil.rmtree(storage / f"{socket.gethostname()}-{os.getpid()}", ignore_errors=True)
+
+
+def _remove_leftovers(storage: Path) -> None:
+    """Delete Tune's folders of drivers on this host that are no longer there: nothing is ever read from them."""
+    prefix = f"{socket.gethostname()}-"
+    for folder in storage.glob(f"{prefix}*"):
+        owner = folder.name.removeprefix(prefix)
+        if not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,112 @@
+"""A plan's missing runs, trained: progress on the terminal, MLflow beside it, the outcome at the end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestration.ledger import Ledger
+from orchestration.plan import Pack, Plan, Run, make_packs
+from orchestration.probe import costs
+from orchestration.progress import Progress
+from orchestration.resources import local_resources
+from orchestration.tracking import BackgroundTracker
+
+
+@dataclass
+class Grid:
+    """Hears what the packs do, and passes it on to the terminal and to MLflow (`orchestration.cluster.Listener`)."""
+
+    ledger: Ledger
+    progress: Progress
+    tracker: BackgroundTracker
+
+    def __post_init__(self) -> None:
+        self._failed: set[str] = set()
+
+    def started(self, pack: Pack) -> None:
+        """A pack begins, or begins again after its process died."""
+        steps = pack.runs[0].config.trainer.steps
+        known = [set(self.ledger.run(run.run_id).checkpoints.steps()) for run in pack.runs]
+        step = max(set.intersection(*known), default=0)
+        self.progress.started(pack.name, [run.run_id for run in pack.runs], steps=steps, step=step)
+
+    def advanced(self, pack: Pack, result: Mapping[str, Any]) -> None:
+        """A pack finished an interval; `result` is its `PackProgress` as a dictionary."""
+        self.progress.advanced(pack.name, result["step"], result["steps_per_second"], result["scores"])
+        for run_id, reason in result["failures"].items():
+            self._fail(run_id, reason)
+        self.tracker.sync([run.run_id for run in pack.runs])
+        if result["done"]:
+            self.progress.finished(pack.name)
+
+    def interrupted(self, pack: Pack, reason: str) -> None:
+        """A pack's process or machine was lost; it is about to be taken up again."""
+        self.progress.interrupted(pack.name, f"{reason}; it goes on from the ledger")
+
+    def stopped(self, pack: Pack, problem: str) -> None:
+        """A pack gave up before its end."""
+        for run in pack.runs:
+            self._fail(run.run_id, problem)
+
+    def _fail(self, run_id: str, reason: str) -> None:
+        if run_id not in self._failed:
+            self._failed.add(run_id)
+            self.progress.failed(run_id, reason)
+
+
+def train_missing(
+    plan: Plan, ledger: Ledger, runs: Sequence[Run], tracker: BackgroundTracker, address: str
+) -> dict[str, str]:
+    """Train a plan's missing runs on the Ray cluster at `address`. Returns problems by run id.
+
+    Raises LedgerError where the ledger could not be written: what was finished before stays.
+    """
+    from orchestration.cluster import train
+
+    done = len({run.run_id for run in plan.runs}) - len(runs)
+    total_steps = sum(run.config.trainer.steps for run in runs)
+    with Progress(done + len(runs), done, total_steps) as progress:
+        return train(runs, ledger, address, Grid(ledger, progress, tracker))
+
+
+def print_plan(plan: Plan, ledger: Ledger, to_train: Sequence[Run]) -> None:
+    """Print what a plan is made of, and what of it is done."""
+    statuses = [ledger.run(run.run_id).status for run in plan.runs]
+    print(f"ledger: {ledger.root}")
+    print(
+        f"table {plan.table}, profile {plan.profile}, source {plan.source}, protocol {plan.protocol}: "
+        f"{len(plan.cells)} cells ({len(plan.tasks)} tasks x {len(plan.methods)} methods x {len(plan.seeds)} seeds): "
+        f"{statuses.count('finished')} done, {len(to_train)} to train, {statuses.count('failed')} failed, "
+        f"{len(plan.cells) - len(plan.runs)} without data",
+        flush=True,
+    )
+    for gap in plan.gaps:
+        print(f"  gap: {gap}", flush=True)
+
+
+def print_costs(ledger: Ledger, to_train: Sequence[Run], probe: bool) -> None:
+    """Print packs, resources and hours of what is to be trained on this machine."""
+    resources = local_resources()
+    packs = make_packs(to_train, ledger, resources.slots)
+    share = resources.per_pack(len(packs))
+    device = "cuda" if resources.gpus else "cpu"
+    estimates = costs(packs, ledger, device, int(share["cpu"]), probe)
+    slots = [0.0] * resources.slots
+    for pack, cost in zip(packs, estimates, strict=True):
+        slots[slots.index(min(slots))] += cost.hours(pack)
+        how = "measured" if cost.measured else "from arithmetic; --probe measures"
+        print(
+            f"  pack: {pack.name}: {pack.runs[0].config.trainer.steps} steps of {cost.milliseconds:.1f} ms ({how}), "
+            f"{cost.hours(pack):.2f} hours"
+        )
+    print(
+        f"resources: {resources.cpus} CPUs, {resources.gpus} GPUs; {resources.slots} packs at a time, "
+        f"{share['cpu']:g} CPUs each"
+    )
+    if packs:
+        gpu_hours = sum(cost.hours(pack) for pack, cost in zip(packs, estimates, strict=True))
+        print(
+            f"training: {max(slots):.2f} hours"
+            + (f", {gpu_hours:.2f} GPU-hours" if resources.gpus else "")
+            + "; evaluation and start-up come on top"
+        )

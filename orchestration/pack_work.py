@@ -1,0 +1,154 @@
+"""A pack at work: from its runs' newest common states to finished runs in the ledger, one interval at a time."""
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from erdp_core.data.load import load_dataset
+from erdp_core.errors import DataError
+from erdp_core.tasks import get_task
+from erdp_core.trainer import RunInterval, Trainer
+from orchestration.ledger import Ledger, RunFolder
+from orchestration.plan import Run
+
+KEPT_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class PackProgress:
+    """Where a pack stands after an interval."""
+
+    step: int
+    steps: int
+    steps_per_second: float
+    scores: dict[str, float]
+    """Newest score of each run that is well, by run id."""
+    failures: dict[str, str]
+    """Reasons of the runs that failed for good, by run id."""
+    done: bool
+
+
+class PackWork:
+    """The only writer of its runs' folders."""
+
+    def __init__(self, ledger: Ledger, runs: Sequence[Run], device: str) -> None:
+        """Load the data and go on from the newest step at which every run has an intact checkpoint.
+
+        Runs that are finished or have failed stay as they are: a pack is tried again whole after a fault.
+
+        Raises DataError where the data are no longer those that the runs were planned with.
+        """
+        self.runs = list(runs)
+        self.folders = [ledger.run(run.run_id) for run in runs]
+        self.steps = runs[0].config.trainer.steps
+        pairs = zip(self.runs, self.folders, strict=True)
+        working = [(run, folder) for run, folder in pairs if folder.status in ("planned", "started")]
+        self.working = [folder for _, folder in working]
+        self.trainer = self._trainer([run for run, _ in working], device) if working else None
+
+    def _trainer(self, runs: Sequence[Run], device: str) -> Trainer:
+        first = runs[0]
+        file = Path(first.dataset["path"]) if first.source == "file" else None
+        dataset = load_dataset(get_task(first.task), first.source, file)
+        if dataset.fingerprint != first.dataset["fingerprint"]:
+            raise DataError(
+                f"the data of {first.task} changed while runs were under way ({first.dataset['path']}): "
+                "put the old file back, or run the table again to plan with the new one"
+            )
+        for run, folder in zip(runs, self.working, strict=True):
+            folder.create({**run.record(), "versions": versions(), "git_commit": git_commit()})
+        trainer = Trainer(
+            get_task(first.task), dataset, [run.config for run in runs], [run.seed for run in runs], device
+        )
+        states = newest_common_states(self.working)
+        if states:
+            trainer.load_states(states)
+        return trainer
+
+    def advance(self) -> PackProgress:
+        """Train one interval and commit it: records first, then the state that says they are complete."""
+        step, rate = self.steps, 0.0
+        # Where every run has a checkpoint of the last step, only the closing was missing.
+        if self.trainer is not None and self.trainer.step < self.steps:
+            intervals = self.trainer.run_interval()
+            for index, interval in enumerate(intervals):
+                self._commit(index, interval, self.trainer)
+            step, rate = self.trainer.step, intervals[0].training["steps_per_second"]
+        if step >= self.steps:
+            # Only when all are committed: a run that closes gives up the states that its companions would go on from.
+            for folder in self.working:
+                if folder.status == "started":
+                    self._close(folder)
+        scores, failures = {}, {}
+        for run, folder in zip(self.runs, self.folders, strict=True):
+            failure = folder.failure()
+            if failure:
+                failures[run.run_id] = failure["reason"]
+            else:
+                scores[run.run_id] = folder.evaluations()[-1]["score"]
+        done = step >= self.steps or len(failures) == len(self.runs)
+        return PackProgress(step, self.steps, rate, scores, failures, done)
+
+    def _commit(self, index: int, interval: RunInterval, trainer: Trainer) -> None:
+        folder, step = self.working[index], trainer.step
+        if folder.status == "failed":
+            return
+        if interval.failure or interval.evaluation is None:
+            folder.fail(interval.failure or {"step": step, "reason": "not evaluated"})
+            return
+        folder.append_training(interval.training)
+        folder.append_evaluation(interval.evaluation)
+        if step >= self.steps or folder.best_step(until=step) == step:
+            folder.policies.write(step, trainer.policy(index))
+        folder.checkpoints.write(step, trainer.state(index))
+        kept = set([known for known in folder.checkpoints.steps() if known <= step][-KEPT_CHECKPOINTS:])
+        folder.checkpoints.keep(kept)
+        # Whichever checkpoint a resume starts from, the best policy up to it is still there.
+        folder.policies.keep({best for until in kept if (best := folder.best_step(until)) is not None})
+
+    def _close(self, folder: RunFolder) -> None:
+        best = folder.best_step()
+        folder.policies.keep({self.steps} | ({best} if best is not None else set()))
+        folder.finish({"step": self.steps, "best_step": best})
+
+
+def newest_common_states(folders: Sequence[RunFolder]) -> list[bytes]:
+    """States of all runs at the newest step where all are intact; none where they must start anew."""
+    common = set.intersection(*(set(folder.checkpoints.steps()) for folder in folders))
+    for step in sorted(common, reverse=True):
+        states = [folder.checkpoints.read(step) for folder in folders]
+        intact = [state for state in states if state is not None]
+        if len(intact) == len(folders):
+            return intact
+    return []
+
+
+def versions() -> dict[str, str]:
+    """What the numbers may depend on."""
+    packages = ("erdp-bench", "torch", "numpy", "mujoco", "gymnasium", "gymnasium-robotics", "minari")
+    found = {package: version(package) for package in packages}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {**found, "python": platform.python_version(), "device": device}
+
+
+def git_commit() -> str | None:
+    """The commit that the package runs from, `-dirty` where files changed; None for an installed package."""
+
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+
+    commit = git("rev-parse", "HEAD")
+    if commit.returncode != 0:
+        return None
+    dirty = git("status", "--porcelain", "--untracked-files=no").stdout.strip()
+    return commit.stdout.strip() + ("-dirty" if dirty else "")

@@ -1,0 +1,304 @@
+"""From a table's name to the runs it needs, and from runs to packs that train together."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from erdp_core.config import ALGORITHM_VERSIONS, RunConfig, resolve, structure
+from erdp_core.data.load import load_dataset
+from erdp_core.data.transitions import Dataset
+from erdp_core.errors import MissingDataError
+from erdp_core.tasks import EnvironmentSpec, get_task
+from orchestration.ledger import FORMAT, Ledger, LedgerError, Record
+
+PRECISION = "float32"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: task, data, method, config, seed."""
+
+    task: str
+    source: str
+    environment: EnvironmentSpec
+    dataset: Mapping[str, Any]
+    """fingerprint, path, rows, notes, observation_size, action_size"""
+    method: str
+    profile: str
+    config: RunConfig
+    seed: int
+
+    @property
+    def identity(self) -> Record:
+        """What determines the result, and nothing else."""
+        return {
+            "task": self.task,
+            "source": self.source,
+            "environment": self.environment.to_dict(),
+            "fingerprint": self.dataset["fingerprint"],
+            "method": self.method,
+            "config": self.config.to_dict(),
+            "seed": self.seed,
+            "precision": PRECISION,
+            "algorithm_version": ALGORITHM_VERSIONS[self.method],
+        }
+
+    @property
+    def run_id(self) -> str:
+        """Readable, and unique by a hash of the identity."""
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
+        return f"{self.task}.{self.method}.seed{self.seed}.{digest}"
+
+    def record(self) -> Record:
+        """What the ledger keeps of the run, less what only the worker knows (versions)."""
+        paper = resolve(self.task, get_task(self.task).domain, self.method, "paper")
+        return {
+            "format": FORMAT,
+            "run_id": self.run_id,
+            **self.identity,
+            "dataset": dict(self.dataset),
+            "profile": self.profile,
+            "paper_config": paper.to_dict(),
+        }
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> "Run":
+        """The inverse of `record`. Raises LedgerError where this version would give the run another id."""
+        environment = EnvironmentSpec(record["environment"]["name"], record["environment"]["options"])
+        run = Run(
+            record["task"],
+            record["source"],
+            environment,
+            record["dataset"],
+            record["method"],
+            record["profile"],
+            RunConfig.from_dict(record["config"]),
+            record["seed"],
+        )
+        if run.run_id != record["run_id"]:
+            raise LedgerError(f"run {record['run_id']} was made by another version: train it anew")
+        return run
+
+    @property
+    def pack_key(self) -> str:
+        """What the runs of a pack share."""
+        shared = {**self.identity, "config": structure(self.config)}
+        del shared["seed"]
+        return json.dumps(shared, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One seed of one table cell: a run, or the reason why there can be none."""
+
+    task: str
+    method: str
+    seed: int
+    run: Run | None
+    gap: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs that a table needs."""
+
+    table: str
+    profile: str
+    source: str
+    protocol: str
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def name(self) -> str:
+        """`table-profile`, with a hash of the request: another request never replaces this one's table."""
+        request = [self.source, self.protocol, self.tasks, self.methods, self.seeds, self.settings]
+        request.append([cell.run.source for cell in self.cells if cell.run])
+        digest = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:6]
+        return f"{self.table}-{self.profile}-{digest}"
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Every run, in the table's order."""
+        return tuple(cell.run for cell in self.cells if cell.run)
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Why cells are missing, one line each."""
+        return tuple(dict.fromkeys(cell.gap for cell in self.cells if cell.gap))
+
+    def record(self) -> Record:
+        """What the ledger keeps, for tables to be drawn from."""
+        return {
+            "name": self.name,
+            "table": self.table,
+            "profile": self.profile,
+            "source": self.source,
+            "protocol": self.protocol,
+            "tasks": list(self.tasks),
+            "methods": list(self.methods),
+            "seeds": list(self.seeds),
+            "settings": list(self.settings),
+            "cells": [
+                {
+                    "task": cell.task,
+                    "method": cell.method,
+                    "seed": cell.seed,
+                    "run_id": cell.run.run_id if cell.run else None,
+                    "gap": cell.gap,
+                }
+                for cell in self.cells
+            ],
+        }
+
+
+def make_plan(
+    table: str,
+    *,
+    profile: str,
+    source: str,
+    protocol: str,
+    tasks: Sequence[str],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    settings: Sequence[str] = (),
+    files: Mapping[str, Path] | None = None,
+) -> Plan:
+    """The plan of a table, its data looked up; what cannot run for lack of data becomes a gap.
+
+    Raises ConfigError for bad settings and DataError for data that are there but bad, before anything is trained.
+    """
+    configs = {
+        (task, method): resolve(task, get_task(task).domain, method, profile, settings)
+        for task in tasks
+        for method in methods
+    }
+    cells: list[Cell] = []
+    for task in tasks:
+        try:
+            dataset = load_dataset(get_task(task), source, (files or {}).get(task))
+        except MissingDataError as error:
+            cells += [Cell(task, method, seed, None, str(error)) for method in methods for seed in seeds]
+            continue
+        cells += [
+            Cell(task, method, seed, _run(task, dataset, method, profile, configs[task, method], seed))
+            for method in methods
+            for seed in seeds
+        ]
+    return Plan(
+        table, profile, source, protocol, tuple(tasks), tuple(methods), tuple(seeds), tuple(settings), tuple(cells)
+    )
+
+
+def _run(task: str, dataset: Dataset, method: str, profile: str, config: RunConfig, seed: int) -> Run:
+    record = {
+        "fingerprint": dataset.fingerprint,
+        "path": dataset.path,
+        "rows": len(dataset.transitions),
+        "notes": list(dataset.notes),
+        "observation_size": dataset.transitions.observations.shape[1],
+        "action_size": dataset.transitions.actions.shape[1],
+    }
+    return Run(task, dataset.source, dataset.environment, record, method, profile, config, seed)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Runs that one process trains together."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def name(self) -> str:
+        """For people: task, method, seeds."""
+        seeds = ",".join(str(run.seed) for run in self.runs)
+        return f"{self.runs[0].task} {self.runs[0].method} seed{'s' if len(self.runs) > 1 else ''} {seeds}"
+
+    @property
+    def cost(self) -> float:
+        """Arithmetic of the pack's training in GFLOP."""
+        return sum(step_gflop(run) * run.config.trainer.steps for run in self.runs)
+
+
+def step_gflop(run: Run) -> float:
+    """Arithmetic of one training step of one run in GFLOP: its matrix products, a backward pass counting double."""
+    agent = run.config.agent
+    observation, action = run.dataset["observation_size"], run.dataset["action_size"]
+    hidden = (agent.layers - 1) * agent.width**2
+    actor = 2 * agent.batch_size * ((observation + action + 16) * agent.width + hidden + agent.width * action) / 1e9
+    total = 3 * actor
+    members = getattr(agent, "M", 0)
+    if members:
+        critic = 2 * agent.batch_size * members * ((observation + action) * agent.width + hidden + agent.width) / 1e9
+        next_actions = getattr(agent, "max_q_actions", 1) if getattr(agent, "max_q_backup", False) else 1
+        # Target: the chain and the target critics on each next action; critics: forward and backward; actor's step:
+        # forward, and backward to the actions alone.
+        total += next_actions * (agent.T * actor + critic) + 3 * critic + 2 * critic
+    return total
+
+
+def missing_runs(plan: Plan, ledger: Ledger) -> list[Run]:
+    """The plan's runs that are neither finished nor failed for good."""
+    runs = {run.run_id: run for run in plan.runs}
+    return [run for run_id, run in runs.items() if ledger.run(run_id).status in ("planned", "started")]
+
+
+def make_packs(runs: Sequence[Run], ledger: Ledger, slots: int) -> list[Pack]:
+    """Packs of runs that share everything structural and a step to go on from, the most work first.
+
+    Packs are split where that evens the slots' work out: R runs cost about R times one on a CPU. A run ahead of its
+    companions rolls back to a step of theirs only where it still has that step's checkpoint.
+    """
+    if not runs:
+        return []
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.pack_key, []).append(run)
+    together = [cluster for group in groups.values() for cluster in _at_common_step(group, ledger)]
+    candidates = [
+        _split(together, limit) for limit in range(max(len(cluster) for cluster in together), 0, -1)
+    ]
+    # The largest packs whose longest slot is within a twentieth of the best.
+    best = min(_longest_slot(packs, slots) for packs in candidates)
+    return next(packs for packs in candidates if _longest_slot(packs, slots) <= 1.05 * best)
+
+
+def _at_common_step(group: Sequence[Run], ledger: Ledger) -> list[list[Run]]:
+    steps = {run.run_id: set(ledger.run(run.run_id).checkpoints.steps()) for run in group}
+    by_newest: dict[int, list[Run]] = {}
+    for run in group:
+        by_newest.setdefault(max(steps[run.run_id], default=0), []).append(run)
+    clusters: list[tuple[int, list[Run]]] = []
+    for newest in sorted(by_newest, reverse=True):
+        members = by_newest[newest]
+        if newest > 0 and clusters and all(newest in steps[run.run_id] for run in clusters[-1][1]):
+            members = clusters.pop()[1] + members
+        clusters.append((newest, members))
+    return [members for _, members in clusters]
+
+
+def _split(clusters: Sequence[Sequence[Run]], limit: int) -> list[Pack]:
+    packs = []
+    for cluster in clusters:
+        count = -(-len(cluster) // limit)
+        size, extra = divmod(len(cluster), count)
+        start = 0
+        for index in range(count):
+            end = start + size + (index < extra)
+            packs.append(Pack(tuple(cluster[start:end])))
+            start = end
+    return sorted(packs, key=lambda pack: -pack.cost)
+
+
+def _longest_slot(packs: Sequence[Pack], slots: int) -> float:
+    """Work of the busiest slot when each pack goes to the first that is free."""
+    loads = [0.0] * max(1, slots)
+    for pack in packs:
+        loads[loads.index(min(loads))] += pack.cost
+    return max(loads)

@@ -1,0 +1,75 @@
+"""Train what a table lacks, on whatever machines Ray has, and draw it."""
+
+import sys
+from collections.abc import Sequence
+
+from erdp_core.command_line import Parser, run
+from orchestration.grid import print_costs, print_plan, train_missing
+from orchestration.ledger import Ledger
+from orchestration.options import parse
+from orchestration.plan import make_plan, missing_runs
+from orchestration.tracking import BackgroundTracker, default_uri
+from results.draw import draw_plan
+from results.tables import to_markdown
+
+EXAMPLES = """\
+  python orchestration/run_table.py --table pointmaze --profile quick --methods erdp,bc-diffusion --seeds 3
+  python orchestration/run_table.py --table antmaze --dry-run
+  python orchestration/run_table.py --table gym --tasks hopper-medium-replay-v2 --seeds 0,1,7 \\
+      --data hopper-medium-replay-v2=hopper.hdf5 --set agent.alpha=0.05 agent.M=16"""
+
+
+def command(argv: Sequence[str] | None) -> int:
+    """Run the command line; returns 0 when the table is complete, 1 when some of its runs are missing."""
+    options = parse(Parser(__doc__ or "", EXAMPLES), argv)
+    plan = make_plan(
+        options.table,
+        profile=options.profile,
+        source=options.source,
+        protocol=options.protocol,
+        tasks=options.tasks,
+        methods=options.methods,
+        seeds=options.seeds,
+        settings=options.settings,
+        files=options.files,
+    )
+    ledger = Ledger(options.ledger)
+    if not options.dry_run or (ledger.root / "ledger.json").exists():
+        ledger = Ledger.open(options.ledger, create=not options.dry_run)
+    to_train = missing_runs(plan, ledger)
+    print_plan(plan, ledger, to_train)
+    if options.dry_run:
+        print_costs(ledger, to_train, options.probe)
+        return 0
+
+    ledger.write_plan(plan.name, plan.record())
+    tracker = BackgroundTracker(ledger, options.tracking_uri or default_uri(ledger))
+    problems = train_missing(plan, ledger, to_train, tracker, options.address) if to_train else {}
+    tracker.sync([one.run_id for one in plan.runs])
+    table, paths = draw_plan(ledger, plan.name, ledger.root / "tables" / plan.name)
+    tracker.log_artifacts(plan.name, plan.table, paths)
+
+    print(f"\n{to_markdown(table)}\n")
+    print("\n".join(f"wrote {path}" for path in paths))
+    warning = tracker.close()
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    else:
+        print(f"compare the runs in a browser: {tracker.ui_command()}")
+        link = tracker.compare_link([one.run_id for one in plan.runs])
+        if link:
+            print(f"  and open {link if link.startswith('http') else 'http://127.0.0.1:5000' + link}")
+    failed = {one.run_id: ledger.run(one.run_id).failure() for one in plan.runs}
+    problems |= {run_id: failure["reason"] for run_id, failure in failed.items() if failure}
+    for run_id, reason in problems.items():
+        print(f"failed: {run_id}: {reason}", file=sys.stderr)
+    return 1 if problems or plan.gaps else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return run(command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""What stands under every table and figure: where its numbers come from and how they are to be read."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from erdp_core.tasks import TABLES, TASKS
+from results.estimators import PROTOCOLS
+from results.frames import Acting, PlanFrames
+
+PAPER_TASKS = frozenset(TABLES["all"])
+
+
+def column_label(method: str, acting: Acting) -> str:
+    """How a method is named in a table's head and a figure's legend."""
+    return method if acting == "candidates" else f"{method}, 1 candidate"
+
+
+def caption(frames: PlanFrames, protocol: str, scores: str = "scores") -> tuple[str, ...]:
+    """Sentences on the runs that count: profile, source, protocol, environments, sizes, data, comparability.
+
+    scores: what the protocol made, in words: "scores" under a table, "the table's scores" under anything else.
+    """
+    counted = frames.runs[frames.runs["gap"] == ""]
+    plan = frames.plan
+    source = _per_task(frames, counted, "source") if len(counted) else plan["source"]
+    lines = [f"Profile {plan['profile']}, source {source}, protocol {protocol}: {scores} are {PROTOCOLS[protocol]}."]
+    if plan["settings"]:
+        lines.append(f"Settings: {', '.join(plan['settings'])}.")
+    if not len(counted):
+        return (*lines, f"No run has finished yet ({_seeds(plan['seeds'])}).")
+    environments = _distinct(counted["environment"])
+    versions = _distinct(counted["mujoco"])
+    lines.append(
+        f"{'Environment' if len(environments) == 1 else 'Environments'}: {', '.join(environments)}"
+        + (f" (MuJoCo {', '.join(versions)})." if versions else ".")
+    )
+    lines.append(
+        f"{_per_task(frames, counted, 'steps', '{:,}'.format)} steps, an evaluation every "
+        f"{_per_task(frames, counted, 'interval', '{:,}'.format)} steps over "
+        f"{_per_task(frames, counted, 'episodes')} episodes, {_seeds(plan['seeds'])}."
+    )
+    for method, actings in frames.actings.items():
+        if "one candidate" in actings:
+            choice = _per_task(frames, counted[counted["method"] == method], "candidates")
+            label = column_label(method, "one candidate")
+            lines.append(f"{label}: the policy's own sample acts, instead of one chosen among {choice} candidates.")
+    lines.extend(_data_notes(frames, counted))
+    lines.extend(_comparability(frames, counted))
+    return tuple(lines)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+
+
+def _distinct(values: Iterable[Any]) -> list[str]:
+    return [str(value) for value in dict.fromkeys(values) if value is not None]
+
+
+def _task_names(tasks: Iterable[str], plan_tasks: Sequence[str]) -> str:
+    """Tasks in the plan's order; a domain's name for all of the plan's tasks of that domain."""
+    chosen = set(tasks)
+    names: list[str] = []
+    for task in plan_tasks:
+        if task not in chosen:
+            continue
+        domain = _domain(task)
+        siblings = {other for other in plan_tasks if _domain(other) == domain}
+        names.append(domain if len(siblings) > 1 and siblings <= chosen else task)
+    return ", ".join(dict.fromkeys(names))
+
+
+def _domain(task: str) -> str:
+    return TASKS[task].domain if task in TASKS else task
+
+
+def _per_task(frames: PlanFrames, runs: pd.DataFrame, column: str, show: Callable[[Any], str] = str) -> str:
+    """A column's value, or its values each with the tasks that have it."""
+    tasks_of: dict[Any, list[str]] = {}
+    for task, value in runs[["task", column]].drop_duplicates().itertuples(index=False):
+        tasks_of.setdefault(value, []).append(task)
+    if len(tasks_of) == 1:
+        return show(next(iter(tasks_of)))
+    return ", ".join(f"{show(value)} ({_task_names(tasks, frames.plan['tasks'])})" for value, tasks in tasks_of.items())
+
+
+def _data_notes(frames: PlanFrames, counted: pd.DataFrame) -> list[str]:
+    """One line a note that a dataset carries, with its tasks unless it holds for all."""
+    tasks_of: dict[str, list[str]] = {}
+    for task, notes in counted[["task", "notes"]].itertuples(index=False):
+        for note in notes:
+            tasks_of.setdefault(note, []).append(task)
+    everywhere = set(counted["task"])
+    return [
+        f"Data: {note}" if set(tasks) == everywhere else f"Data of {_task_names(tasks, frames.plan['tasks'])}: {note}"
+        for note, tasks in tasks_of.items()
+    ]
+
+
+def _comparability(frames: PlanFrames, counted: pd.DataFrame) -> list[str]:
+    """The sentence that keeps numbers of another setting from being set beside the paper's, where it applies."""
+    paper = counted[counted["task"].isin(PAPER_TASKS)]
+    if not len(paper):
+        return []
+    plan = frames.plan
+    reasons: list[str] = []
+    other = paper[paper["source"] != "d4rl"]
+    if len(other):
+        sources = " and ".join(_distinct(other["source"]))
+        whose = "" if set(other["task"]) == set(paper["task"]) else f" of {_task_names(other['task'], plan['tasks'])}"
+        reasons.append(f"the source of the data{whose} is {sources}, not d4rl")
+    if plan["profile"] != "paper":
+        reasons.append(f"the profile is {plan['profile']}, not paper")
+    if plan["settings"]:
+        reasons.append("settings were changed")
+    if not reasons:
+        return []
+    return [f"The scores are not comparable with the paper's printed numbers: {'; '.join(reasons)}."]

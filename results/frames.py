@@ -1,0 +1,136 @@
+"""A plan's runs and evaluations as pandas frames: the only reader of the ledger in this package."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from orchestration.ledger import Ledger, Record, RunFolder
+
+Acting = Literal["candidates", "one candidate"]
+"""`candidates`: as the method acts; `one candidate`: the policy's own sample, no choice among several."""
+ACTINGS: tuple[Acting, ...] = get_args(Acting)
+
+RUN_COLUMNS = (
+    "task", "method", "seed", "run_id", "status", "gap", "source", "environment", "mujoco", "notes",
+    "steps", "interval", "episodes", "candidates",
+)  # fmt: skip
+EVALUATION_COLUMNS = ("task", "method", "acting", "seed", "run_id", "step", "score", "episodes", "diffusion_loss")
+
+
+@dataclass(frozen=True)
+class PlanFrames:
+    """What the ledger holds for a plan."""
+
+    name: str
+    plan: Record
+    runs: pd.DataFrame
+    """A row each task, method and seed of the plan, in the plan's order: RUN_COLUMNS.
+
+    status is the ledger's, or `missing` where the plan has no run; gap says why the run does not count and is empty
+    where it does. The columns from source on describe a run that has been started; without one they are None.
+    """
+    evaluations: pd.DataFrame
+    """A row each evaluation and way of acting of the runs that count, by step: EVALUATION_COLUMNS.
+
+    diffusion_loss is the mean over the interval that ended at the evaluation, NaN where the method or the record has
+    none.
+    """
+
+    @property
+    def actings(self) -> dict[str, list[Acting]]:
+        """For each method of the plan, how its runs were evaluated."""
+        found = {
+            (str(method), str(acting))
+            for method, acting in self.evaluations[["method", "acting"]].drop_duplicates().itertuples(index=False)
+        }
+        return {
+            method: [acting for acting in ACTINGS if acting == "candidates" or (method, acting) in found]
+            for method in self.plan["methods"]
+        }
+
+
+def read_plan(ledger: Ledger, name: str, plan: Record) -> PlanFrames:
+    """Read the runs of a plan; only finished ones count and have their evaluations read into the frame."""
+    runs: list[Record] = []
+    evaluations: list[Record] = []
+    for cell in plan["cells"]:
+        where = {"task": cell["task"], "method": cell["method"], "seed": cell["seed"], "run_id": cell["run_id"]}
+        if cell["run_id"] is None:
+            runs.append(where | {"status": "missing", "gap": cell["gap"] or "no run was planned"})
+            continue
+        run = ledger.run(cell["run_id"])
+        status = run.status
+        facts = _facts(run.record()) if status != "planned" else {}
+        lines = _evaluations(run) if status == "finished" else []
+        gap = _gap(run, status, lines, facts)
+        runs.append(where | {"status": status, "gap": gap} | facts)
+        if not gap:
+            evaluations.extend(where | line for line in lines)
+    return PlanFrames(name, plan, _frame(runs, RUN_COLUMNS), _frame(evaluations, EVALUATION_COLUMNS))
+
+
+def _frame(rows: Iterable[Record], columns: tuple[str, ...]) -> pd.DataFrame:
+    frame = pd.DataFrame([[row.get(column) for column in columns] for row in rows], columns=list(columns), dtype=object)
+    numbers = {"seed": "int64", "step": "int64", "score": "float64", "diffusion_loss": "float64"}
+    if "step" in columns:
+        numbers["episodes"] = "int64"
+    return frame.astype({name: kind for name, kind in numbers.items() if name in columns})
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    """What captions say about a run."""
+    trainer, evaluation = record["config"]["trainer"], record["config"]["evaluation"]
+    return {
+        "source": record["source"],
+        "environment": record["environment"]["name"],
+        "mujoco": record["versions"].get("mujoco"),
+        "notes": tuple(record["dataset"]["notes"]),
+        "steps": trainer["steps"],
+        "interval": trainer["interval"],
+        "episodes": evaluation["episodes"],
+        # A method that has no such setting acts with one sample.
+        "candidates": record["config"]["agent"].get("candidates", 1),
+    }
+
+
+def _evaluations(run: RunFolder) -> list[Record]:
+    """A record each evaluation of a run and each way of acting that it was evaluated with."""
+    losses = {line["step"]: line["losses"].get("diffusion_loss") for line in run.training()}
+    lines: list[Record] = []
+    for record in run.evaluations():
+        variants: list[tuple[Acting, Record]] = [("candidates", record)]
+        if "one_candidate" in record:
+            variants.append(("one candidate", record["one_candidate"]))
+        lines.extend(
+            {
+                "acting": acting,
+                "step": record["step"],
+                "score": variant["score"],
+                "episodes": len(variant["returns"]),
+                "diffusion_loss": losses.get(record["step"]),
+            }
+            for acting, variant in variants
+        )
+    return lines
+
+
+def _gap(run: RunFolder, status: str, lines: list[Record], facts: Record) -> str:
+    """Why a run does not count, in words that follow its seed; empty where it does."""
+    if status == "planned":
+        return "not started"
+    if status == "failed":
+        failure = run.failure() or {}
+        reason = " ".join(str(failure.get("reason", "no reason recorded")).split())
+        step = failure.get("step")
+        return f"failed: {reason}" if step is None or f"step {step}" in reason else f"failed: {reason} at step {step}"
+    if status == "started":
+        steps = [record["step"] for record in run.evaluations()]
+        return f"not finished: at step {steps[-1] if steps else 0:,} of {facts['steps']:,}"
+    if not lines:
+        return "finished, but its evaluations cannot be read"
+    if not all(line["score"] is not None and math.isfinite(line["score"]) for line in lines):
+        return "has a score that is not finite"
+    return ""

@@ -1,0 +1,29 @@
+"""Tables of what is in the ledger, as Markdown, CSV, LaTeX and PNG."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from results.command_line import draw_plans
+from results.frames import PlanFrames
+from results.tables import build_table, to_markdown, write_table
+
+EXAMPLES = """examples:
+  python results/make_tables.py                                       every table of the ledger `runs`
+  python results/make_tables.py --table antmaze --protocol offline    one table, read by another protocol
+"""
+
+
+def _write(frames: PlanFrames, out: Path, protocol: str) -> list[Path]:
+    table = build_table(frames, protocol)
+    print(to_markdown(table))
+    return write_table(table, out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 bad usage."""
+    return draw_plans(argv, description=str(__doc__), examples=EXAMPLES, write=_write)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

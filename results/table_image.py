@@ -1,0 +1,173 @@
+"""A table as a picture that looks typeset: three rules, numbers aligned at the ±, the footer wrapped below."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from results.figure_style import DPI, FAINT, INK, Ruler, style
+
+# Inches and points.
+MARGIN, COLUMN_GAP, PART_GAP, LEAST_WIDTH = 0.18, 0.34, 0.05, 7.0
+ROW, FOOTER_ROW, ROOM_AT_RULES = 0.25, 0.175, 0.24
+SIZE, MARK_SIZE, FOOTER_SIZE = 11.0, 8.0, 9.0
+HEAVY, LIGHT = 1.2, 0.6
+
+
+@dataclass(frozen=True)
+class PrintedCell:
+    """The pieces of a cell, each empty where there is none."""
+
+    mean: str
+    spread: str = ""
+    n: str = ""
+    mark: str = ""
+    """Letter of the footnote."""
+
+
+@dataclass(frozen=True)
+class PrintedTable:
+    """A table in words: its first column, the others, and what stands around them."""
+
+    title: str
+    head: Sequence[str]
+    """Labels of the C columns after the first."""
+    rows: Sequence[tuple[str, Sequence[PrintedCell]]]
+    """Each a label and C cells."""
+    average: tuple[str, Sequence[PrintedCell]] | None
+    """The bottom row, below a rule."""
+    footnotes: Sequence[tuple[str, str]]
+    """Letter and text."""
+    remarks: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _ColumnWidths:
+    mean: float
+    spread: float
+    n: float
+    mark: float
+    head: float
+
+    @property
+    def numbers(self) -> float:
+        """Width of mean, spread and n with the gaps between them; footnote letters hang out of it."""
+        return self.mean + sum(PART_GAP + part for part in (self.spread, self.n) if part)
+
+    @property
+    def total(self) -> float:
+        return max(self.head, self.numbers + self.mark + 0.02)
+
+
+def draw_table(table: PrintedTable) -> Figure:
+    """Draw a table; the figure's size follows from its text."""
+    with style():
+        return _Drawing(table).draw()
+
+
+class _Drawing:
+    def __init__(self, table: PrintedTable) -> None:
+        self.table = table
+        self.ruler = Ruler()
+        body = [*table.rows, *([table.average] if table.average else [])]
+        self.label_width = max(self.ruler.width(label, SIZE) for label, _ in [("task", ()), *body])
+        self.columns = [
+            self._widths(head, [cells[index] for _, cells in body]) for index, head in enumerate(table.head)
+        ]
+        self.inner = self.label_width + sum(COLUMN_GAP + column.total for column in self.columns)
+        self.width = max(self.inner, LEAST_WIDTH)
+        self.title = self.ruler.wrap(table.title, self.width, SIZE)
+        self.footer = self._footer()
+        self.height = (
+            2 * MARGIN + (len(self.title) + 1 + len(body)) * ROW + ROOM_AT_RULES + len(self.footer) * FOOTER_ROW
+        )
+        self.figure = Figure(figsize=(self.width + 2 * MARGIN, self.height), dpi=DPI)
+        # A narrow table stands in the middle above its footer.
+        self.left = MARGIN + (self.width - self.inner) / 2
+
+    def _widths(self, head: str, cells: Sequence[PrintedCell]) -> _ColumnWidths:
+        def widest(texts: list[str], size: float = SIZE) -> float:
+            return max((self.ruler.width(text, size) for text in texts), default=0.0)
+
+        return _ColumnWidths(
+            mean=widest([cell.mean for cell in cells]),
+            spread=widest([cell.spread for cell in cells]),
+            n=widest([cell.n for cell in cells]),
+            mark=widest([cell.mark for cell in cells], MARK_SIZE),
+            head=self.ruler.width(head, SIZE),
+        )
+
+    def _footer(self) -> list[tuple[str, str]]:
+        """Wrapped lines, each with the letter that stands before it."""
+        lines: list[tuple[str, str]] = []
+        indent = 0.14 if self.table.footnotes else 0.0
+        for mark, text in [*self.table.footnotes, *(("", remark) for remark in self.table.remarks)]:
+            for index, line in enumerate(self.ruler.wrap(text, self.width - indent, FOOTER_SIZE)):
+                lines.append((mark if index == 0 else "", line))
+        return lines
+
+    def _text(self, x: float, y: float, text: str, size: float = SIZE, align: str = "left", color: str = INK) -> None:
+        width, height = self.figure.get_size_inches()
+        self.figure.text(x / width, 1 - y / height, text, size=size, ha=align, va="baseline", color=color)
+
+    def _rule(self, y: float, weight: float) -> None:
+        width, height = self.figure.get_size_inches()
+        ends = [self.left / width, (self.left + self.inner) / width]
+        self.figure.add_artist(Line2D(ends, [1 - y / height] * 2, color=INK, linewidth=weight, solid_capstyle="butt"))
+
+    def draw(self) -> Figure:
+        """Top to bottom: title, head, rows, average, footer; y is the baseline of the line before."""
+        y = MARGIN
+        for line in self.title:
+            y += ROW
+            self._text(MARGIN + self.width / 2, y - 0.08, line, align="center")
+        y += 0.06
+        self._rule(y, HEAVY)
+        y += ROW
+        self._text(self.left, y - 0.07, "task")
+        for middle, head in zip(self._middles(), self.table.head, strict=True):
+            self._text(middle, y - 0.07, head, align="center")
+        y += 0.02
+        self._rule(y, LIGHT)
+        for label, cells in self.table.rows:
+            y += ROW
+            self._row(y - 0.06, label, cells)
+        if self.table.average:
+            y += 0.03
+            self._rule(y, LIGHT)
+            y += ROW
+            self._row(y - 0.06, *self.table.average)
+        y += 0.03
+        self._rule(y, HEAVY)
+        y += 0.12
+        indent = 0.14 if self.table.footnotes else 0.0
+        for mark, line in self.footer:
+            y += FOOTER_ROW
+            self._text(MARGIN, y - 0.04, mark, size=MARK_SIZE - 1)
+            self._text(MARGIN + indent, y, line, size=FOOTER_SIZE, color=FAINT)
+        return self.figure
+
+    def _middles(self) -> list[float]:
+        middles, x = [], self.left + self.label_width
+        for column in self.columns:
+            middles.append(x + COLUMN_GAP + column.total / 2)
+            x += COLUMN_GAP + column.total
+        return middles
+
+    def _row(self, y: float, label: str, cells: Sequence[PrintedCell]) -> None:
+        self._text(self.left, y, label)
+        for middle, column, cell in zip(self._middles(), self.columns, cells, strict=True):
+            start = middle - (column.numbers + column.mark) / 2
+            end = start + column.mean
+            if not (cell.spread or cell.n) and not cell.mean[-1:].isdigit():
+                end = start + (column.numbers + self.ruler.width(cell.mean, SIZE)) / 2  # a dash: in the middle
+            self._text(end, y, cell.mean, align="right")
+            if cell.spread or cell.n:
+                if column.spread:
+                    end = start + column.mean + PART_GAP + column.spread
+                    self._text(end, y, cell.spread, align="right")
+                end += PART_GAP
+                self._text(end, y, cell.n, color=FAINT)
+                end += self.ruler.width(cell.n, SIZE)
+            self._text(end + 0.01, y - 0.055, cell.mark, size=MARK_SIZE)

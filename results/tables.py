@@ -1,0 +1,330 @@
+"""A table of a plan: tasks by methods, each cell mean ± spread (n) over seeds, every gap visible and explained.
+
+Written as Markdown (also what a terminal shows), CSV (long form), LaTeX (booktabs) and PNG.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from results.captions import caption, column_label
+from results.estimators import CellStatistics, cell_statistics, check_protocol, run_score
+from results.figure_style import save_figure
+from results.files import write_result
+from results.frames import Acting, PlanFrames
+from results.table_image import PrintedCell, PrintedTable, draw_table
+
+GAP = "—"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A method, and how it acts."""
+
+    method: str
+    acting: Acting
+
+    @property
+    def label(self) -> str:
+        """What stands in the table's head."""
+        return column_label(self.method, self.acting)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The seeds of a task and a column that count, one score each."""
+
+    seeds: tuple[int, ...]
+    scores: tuple[float, ...]
+    run_ids: tuple[str, ...]
+    sources: tuple[str, ...]
+    """Of their data, each once."""
+    gap: str
+    """Which of the seeds asked for do not count, and why; empty where all do."""
+
+    @cached_property
+    def statistics(self) -> CellStatistics | None:
+        """Over the seeds; None where no seed counts."""
+        return cell_statistics(self.scores) if self.scores else None
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """Mean, spread and n as printed, each empty where there is none; a dash for a cell without seeds."""
+        if self.statistics is None:
+            return GAP, "", ""
+        spread = "" if self.statistics.std is None else f"± {number(self.statistics.std)}"
+        return number(self.statistics.mean), spread, f"({self.statistics.n})"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is printed, apart from how."""
+
+    name: str
+    """Stem of the table's files."""
+    title: str
+    profile: str
+    protocol: str
+    tasks: tuple[str, ...]
+    columns: tuple[Column, ...]
+    cells: Mapping[tuple[str, Column], Cell]
+    caption: tuple[str, ...]
+
+    @cached_property
+    def common_tasks(self) -> tuple[str, ...]:
+        """Tasks for which every column has at least one seed: what the averages are taken over."""
+        return tuple(task for task in self.tasks if all(self.cells[task, column].scores for column in self.columns))
+
+    @cached_property
+    def averages(self) -> dict[Column, float]:
+        """Mean over the common tasks of each column's cell means; empty where there is nothing to average."""
+        if len(self.tasks) < 2 or not self.common_tasks:
+            return {}
+        return {
+            column: math.fsum(math.fsum(cell.scores) / len(cell.scores) for cell in cells) / len(cells)
+            for column in self.columns
+            for cells in [[self.cells[task, column] for task in self.common_tasks]]
+        }
+
+    @property
+    def average_label(self) -> str:
+        """Head of the bottom row: over how many of the tasks."""
+        have, asked = len(self.common_tasks), len(self.tasks)
+        return f"Average of {have} tasks" if have == asked else f"Average of {have} of {asked} tasks"
+
+    @cached_property
+    def marks(self) -> dict[str, str]:
+        """For each gap's text, the letter that refers to it: a, b, ..., z, aa, ab, ..."""
+        gaps = dict.fromkeys(
+            gap for task in self.tasks for column in self.columns if (gap := self.cells[task, column].gap)
+        )
+        return {gap: _letters(index) for index, gap in enumerate(gaps)}
+
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """Lines of the footer that carry no mark."""
+        if not self.averages or len(self.common_tasks) == len(self.tasks):
+            return self.caption
+        return (*self.caption, f"Averages are over the tasks that every column has: {', '.join(self.common_tasks)}.")
+
+
+def build_table(frames: PlanFrames, protocol: str | None = None) -> Table:
+    """The table of a plan under a protocol (the plan's own by default). Raises UserError for an unknown protocol."""
+    plan = frames.plan
+    protocol = check_protocol(protocol or plan["protocol"])
+    scores = {
+        key: run_score(group["score"].tolist(), protocol, group["diffusion_loss"].tolist())
+        for key, group in frames.evaluations.groupby(["task", "method", "acting", "seed"], sort=False)
+    }
+    columns = tuple(Column(method, acting) for method, actings in frames.actings.items() for acting in actings)
+    rows: dict[tuple[str, str], list[Any]] = {}
+    for run in frames.runs.itertuples(index=False):
+        rows.setdefault((str(run.task), str(run.method)), []).append(run)
+    return Table(
+        name=f"{frames.name}-table-{protocol}",
+        title=f"{plan['table']}: normalised score, mean ± sample standard deviation over seeds (number of seeds)",
+        profile=plan["profile"],
+        protocol=protocol,
+        tasks=tuple(plan["tasks"]),
+        columns=columns,
+        cells={
+            (task, column): _cell(task, column, rows.get((task, column.method), []), scores)
+            for task in plan["tasks"]
+            for column in columns
+        },
+        caption=caption(frames, protocol),
+    )
+
+
+def _cell(task: str, column: Column, runs: Sequence[Any], scores: Mapping[Any, float]) -> Cell:
+    seeds_of: dict[tuple[str, str], list[int]] = {}
+    counted: list[tuple[int, float, str, str]] = []
+    for run in runs:
+        score = scores.get((task, column.method, column.acting, run.seed))
+        if score is not None:
+            counted.append((run.seed, score, run.run_id, run.source))
+        else:
+            gap = run.gap or "was not evaluated with one candidate"
+            seeds_of.setdefault((gap, ": " if run.status == "missing" else " "), []).append(run.seed)
+    counted.sort()
+    return Cell(
+        seeds=tuple(seed for seed, _, _, _ in counted),
+        scores=tuple(score for _, score, _, _ in counted),
+        run_ids=tuple(run_id for _, _, run_id, _ in counted),
+        sources=tuple(dict.fromkeys(source for _, _, _, source in counted)),
+        gap=_gap_text(len(counted), len(runs), seeds_of),
+    )
+
+
+def _gap_text(have: int, asked: int, seeds_of: Mapping[tuple[str, str], Sequence[int]]) -> str:
+    if not asked:
+        return "not asked for"
+    if not have and len(seeds_of) == 1:
+        return next(iter(seeds_of))[0]
+    parts = [
+        f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, sorted(seeds)))}{joint}{gap}"
+        for (gap, joint), seeds in seeds_of.items()
+    ]
+    return f"{have} of {asked} seeds: {'; '.join(parts)}" if parts else ""
+
+
+def number(value: float) -> str:
+    """A score as printed: one decimal, never "-0.0"."""
+    return f"{round(value, 1) + 0.0:.1f}"
+
+
+def _letters(index: int) -> str:
+    letter = chr(ord("a") + index % 26)
+    return letter if index < 26 else _letters(index // 26 - 1) + letter
+
+
+def to_markdown(table: Table) -> str:
+    """A table whose columns also line up in a terminal, its footer below."""
+
+    def escape(text: str) -> str:
+        return re.sub(r"[\\|<*]", r"\\\g<0>", text)
+
+    def printed(cell: Cell) -> str:
+        return " ".join(filter(None, cell.parts)) + (f" [{table.marks[cell.gap]}]" if cell.gap else "")
+
+    rows = [["task", *(escape(column.label) for column in table.columns)]]
+    rows += [[escape(task), *(printed(table.cells[task, column]) for column in table.columns)] for task in table.tasks]
+    if table.averages:
+        rows.append([table.average_label, *(number(table.averages[column]) for column in table.columns)])
+    widths = [max(3, *(len(row[index]) for row in rows)) for index in range(len(rows[0]))]
+    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|")
+    footer = [f"- [{mark}] {escape(gap)}" for gap, mark in table.marks.items()]
+    footer += [f"- {escape(line)}" for line in table.remarks]
+    return "\n".join([f"**{escape(table.title)}**", "", *lines, "", *footer]) + "\n"
+
+
+def long_form(table: Table) -> pd.DataFrame:
+    """A row a cell, cells without a seed included; what a cell has several of is joined by semicolons."""
+    rows: list[dict[str, Any]] = []
+    for task in table.tasks:
+        for column in table.columns:
+            cell = table.cells[task, column]
+            statistics = cell.statistics
+            rows.append(
+                {
+                    "task": task,
+                    "method": column.method,
+                    "acting": column.acting,
+                    "profile": table.profile,
+                    "source": ";".join(cell.sources),
+                    "protocol": table.protocol,
+                    "mean": statistics and statistics.mean,
+                    "std": statistics and statistics.std,
+                    "n": statistics.n if statistics else 0,
+                    "low": statistics and statistics.low,
+                    "high": statistics and statistics.high,
+                    "seeds": ";".join(map(str, cell.seeds)),
+                    "scores": ";".join(map(repr, cell.scores)),
+                    "run_ids": ";".join(cell.run_ids),
+                    "gap": cell.gap,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "±": r"$\pm$", "—": "---",
+}  # fmt: skip
+
+
+def escape_latex(text: str) -> str:
+    """Text whose special characters LaTeX prints as they are."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def to_latex(table: Table) -> str:
+    """A table float with booktabs' rules and its footer in a minipage; needs \\usepackage{booktabs}."""
+
+    def printed(cell: Cell) -> str:
+        text = escape_latex(" ".join(filter(None, cell.parts)))
+        return minus(text) + (rf"\textsuperscript{{{table.marks[cell.gap]}}}" if cell.gap else "")
+
+    def minus(number: str) -> str:
+        return f"$-${number[1:]}" if re.match(r"-\d", number) else number
+
+    def row(cells: Sequence[str]) -> str:
+        return "  " + " & ".join(cells) + r" \\"
+
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}[t]",
+        r"  \centering",
+        rf"  \caption{{{escape_latex(table.title)}}}",
+        rf"  \label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', table.name)}}}",
+        rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"  \toprule",
+        row(["task", *(escape_latex(column.label) for column in table.columns)]),
+        r"  \midrule",
+    ]
+    lines += [
+        row([escape_latex(task), *(printed(table.cells[task, column]) for column in table.columns)])
+        for task in table.tasks
+    ]
+    if table.averages:
+        averages = [minus(number(table.averages[column])) for column in table.columns]
+        lines += [r"  \midrule", row([escape_latex(table.average_label), *averages])]
+    footer = [rf"\textsuperscript{{{mark}}} {escape_latex(gap)}" for gap, mark in table.marks.items()]
+    footer += [escape_latex(line) for line in table.remarks]
+    lines += [
+        r"  \bottomrule",
+        r"  \end{tabular}",
+        "",
+        r"  \medskip",
+        r"  \begin{minipage}{\linewidth}\footnotesize\raggedright",
+        *(f"  {line}\\par" for line in footer),
+        r"  \end{minipage}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _printed(table: Table) -> PrintedTable:
+    return PrintedTable(
+        title=table.title,
+        head=[column.label for column in table.columns],
+        rows=[
+            (
+                task,
+                [
+                    PrintedCell(*cell.parts, mark=table.marks.get(cell.gap, ""))
+                    for cell in (table.cells[task, column] for column in table.columns)
+                ],
+            )
+            for task in table.tasks
+        ],
+        average=(
+            (table.average_label, [PrintedCell(number(table.averages[column])) for column in table.columns])
+            if table.averages
+            else None
+        ),
+        footnotes=[(mark, gap) for gap, mark in table.marks.items()],
+        remarks=table.remarks,
+    )
+
+
+def write_table(table: Table, folder: Path) -> list[Path]:
+    """Write `<name>.md`, `.csv`, `.tex` and `.png` into a folder, which is made where it is missing.
+
+    Raises UserError where the folder cannot be written.
+    """
+    paths = [folder / f"{table.name}.{ending}" for ending in ("md", "csv", "tex", "png")]
+    write_result(paths[0], to_markdown(table).encode())
+    write_result(paths[1], long_form(table).to_csv(index=False).encode())
+    write_result(paths[2], to_latex(table).encode())
+    save_figure(draw_table(_printed(table)), paths[3])
+    return paths

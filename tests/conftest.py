@@ -1,0 +1,38 @@
+"""What every test shares: quiet libraries, one thread a process, folders of its own, the real data."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# Read by torch when it is first imported, and by processes that tests start: test processes share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["GIT_PYTHON_REFRESH"] = "quiet"
+
+if "CI" not in os.environ:  # there hypothesis has a profile of its own: the same examples every time, no deadline
+    hypothesis.settings.register_profile("busy machine", deadline=None)
+    hypothesis.settings.load_profile("busy machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the ledger, tracker or datasets of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("ERDP_LEDGER", "MLFLOW_TRACKING_URI"):
+            patch.delenv(variable, raising=False)
+        for variable in ("D4RL_DATASET_DIR", "MINARI_DATASETS_PATH"):
+            patch.setenv(variable, str(tmp_path_factory.mktemp(variable.lower())))
+        yield
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real datasets in D4RL's layout."""
+    folder = os.environ.get("ERDP_TEST_DATA")
+    if folder is None:
+        pytest.skip("ERDP_TEST_DATA does not name the folder of real datasets")
+    return Path(folder)

@@ -1,0 +1,139 @@
+"""From task and source to data: what is taken, what is said when nothing is there, and how fast it goes."""
+
+import os
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from erdp_core.data.collect import collect_pointmaze
+from erdp_core.data.load import load_dataset
+from erdp_core.errors import DataError
+from erdp_core.tasks import EnvironmentSpec, get_task
+
+REAL = {
+    "antmaze-umaze-v0": "antmaze-umaze-regenerated",
+    "antmaze-medium-play-v0": "antmaze-medium-play-regenerated",
+    "hopper-medium-replay-v2": "hopper-medium-replay-regenerated",
+    "halfcheetah-medium-v2": "halfcheetah-medium-regenerated",
+}
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("D4RL_DATASET_DIR", "MINARI_DATASETS_PATH"):
+        (tmp_path / variable).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+
+
+def write_hopper(path: Path, observation_size: int = 11, action_size: int = 3) -> Path:
+    with h5py.File(path, "w") as file:
+        file["observations"] = np.arange(20 * observation_size, dtype=np.float32).reshape(20, observation_size)
+        file["actions"] = np.zeros((20, action_size), np.float32)
+        file["rewards"] = np.ones((20, 1), np.float32)
+        file["terminals"] = np.zeros((20, 1), np.uint8)
+        file["timeouts"] = np.arange(20) == 9
+    return path
+
+
+def test_the_d4rl_file_is_found_in_d4rls_cache() -> None:
+    task = get_task("hopper-medium-v2")
+    path = write_hopper(Path(os.environ["D4RL_DATASET_DIR"]) / "hopper_medium-v2.hdf5")
+    for source in ("auto", "d4rl"):
+        dataset = load_dataset(task, source)
+        assert (dataset.source, dataset.path, len(dataset.transitions)) == ("d4rl", str(path), 18)
+        assert dataset.environment == task.environment
+        assert dataset.fingerprint == dataset.transitions.fingerprint()
+        assert dataset.notes == ()
+
+
+def test_d4rls_cache_is_under_home_without_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("D4RL_DATASET_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".d4rl" / "datasets").mkdir(parents=True)
+    path = write_hopper(tmp_path / ".d4rl" / "datasets" / "hopper_medium-v2.hdf5")
+    assert load_dataset(get_task("hopper-medium-v2")).path == str(path)
+
+
+def test_auto_falls_back_on_the_local_collection() -> None:
+    task = get_task("pointmaze-umaze")
+    folder = collect_pointmaze(task, rows=250)
+    for source in ("auto", "local"):
+        dataset = load_dataset(task, source)
+        assert (dataset.source, dataset.path, len(dataset.transitions)) == ("local", str(folder), 250)
+        assert dataset.environment == EnvironmentSpec("pointmaze-umaze", {})
+        assert "250 rows from seed 0" in dataset.notes[-1]
+
+
+def test_a_given_file_goes_before_every_source(tmp_path: Path) -> None:
+    path = write_hopper(tmp_path / "mine.hdf5")
+    dataset = load_dataset(get_task("hopper-medium-expert-v2"), "local", path)
+    assert (dataset.source, dataset.path) == ("file", str(path))
+
+
+@pytest.mark.parametrize(
+    ("task", "source", "said"),
+    [
+        ("hopper-medium-v2", "auto", ["hopper_medium-v2.hdf5", "D4RL_DATASET_DIR", "--data hopper-medium-v2=FILE"]),
+        ("hopper-medium-v2", "d4rl", ["put D4RL's file hopper_medium-v2.hdf5 into "]),
+        ("hopper-medium-v2", "local", ["no local data", "--source d4rl"]),
+        ("hopper-medium-v2", "minari", ["no Minari data"]),
+        ("pointmaze-large", "auto", ["`python -m erdp_core.data collect pointmaze-large`", "erdp/pointmaze-large-v0"]),
+        ("pointmaze-large", "d4rl", ["no d4rl data", "--source local"]),
+        ("pointmaze-large", "locl", ["did you mean 'local'?"]),
+    ],
+)
+def test_missing_data_say_where_and_how(task: str, source: str, said: list[str]) -> None:
+    with pytest.raises(DataError) as raised:
+        load_dataset(get_task(task), source)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert all(part in message for part in said), message
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((17, 3), "observations of size 17, but those of Hopper-v4 are of size 11"),
+        ((11, 6), "actions of size 6, but those of Hopper-v4 are of size 3"),
+    ],
+)
+def test_sizes_that_differ_from_the_environments(tmp_path: Path, sizes: tuple[int, int], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        load_dataset(get_task("hopper-medium-v2"), file=write_hopper(tmp_path / "other.hdf5", *sizes))
+
+
+@pytest.mark.parametrize("task", REAL)
+def test_real_files_load_soon_and_say_what_they_are(test_data: Path, task: str) -> None:
+    path = test_data / f"{REAL[task]}.hdf5"
+    began = time.process_time()
+    dataset = load_dataset(get_task(task), file=path)
+    assert time.process_time() - began < 6.0  # about 1 s; the machine may be busy
+    assert dataset.source == "file"
+    assert any("data say of themselves: " in note for note in dataset.notes)
+    assert not any("jump" in note for note in dataset.notes)
+    if task.startswith("antmaze"):
+        assert len(dataset.environment.options["evaluation_goal"]) == 2
+    else:
+        assert dataset.environment.name.endswith("-v5")
+        assert any("not in" in note for note in dataset.notes)
+
+
+def test_misaligned_timeouts_are_noted(test_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "misaligned.hdf5"
+    with h5py.File(test_data / "antmaze-umaze-regenerated.hdf5") as real, h5py.File(path, "w") as file:
+        for key in ("observations", "actions", "rewards", "terminals"):
+            file[key] = real[key][:20_000]
+        file["timeouts"] = np.roll(real["timeouts"][:20_000], -1)
+        episodes = int(real["timeouts"][:19_999].sum())
+    notes = load_dataset(get_task("antmaze-umaze-v0"), file=path).notes
+    assert episodes > 10
+    assert any(note.endswith("rows jump by metres from s to s': misaligned timeouts") for note in notes)
+    assert int(notes[-1].split()[0]) > episodes / 2
+
+
+def test_a_hopper_file_is_no_antmaze_file(test_data: Path) -> None:
+    with pytest.raises(DataError, match="'Hopper-v5', which does not fit antmaze-umaze-v0"):
+        load_dataset(get_task("antmaze-umaze-v0"), file=test_data / "hopper-medium-replay-regenerated.hdf5")
