@@ -202,7 +202,8 @@ class ERDP:
         lcb = lower_confidence_bound(self.ensemble.q(self.target_critics, observations, actions), self.beta)
         chosen = (lcb.unflatten(1, gumbel.shape[1:]) + gumbel).argmax(dim=2)
         rows = chosen[..., None, None].expand(-1, -1, 1, actions.shape[-1])
-        return actions.unflatten(1, gumbel.shape[1:]).gather(2, rows).squeeze(2)
+        best: Tensor = actions.unflatten(1, gumbel.shape[1:]).gather(2, rows).squeeze(2)
+        return best
 
     @property
     def _tensors(self) -> dict[str, Tensor]:

@@ -311,9 +311,7 @@ def _parse_value(key: str, text: str, hint: Any) -> Any:
 
 
 # Settings that may differ between the runs of a pack: they are vectors [R], not structure.
-PACKED_NUMBERS = frozenset(
-    {"alpha", "beta", "eta", "gamma", "tau", "actor_lr", "critic_lr", "grad_norm", "ema_decay"}
-)
+PACKED_NUMBERS = frozenset({"alpha", "beta", "eta", "gamma", "tau", "actor_lr", "critic_lr", "grad_norm", "ema_decay"})
 
 
 def structure(config: RunConfig) -> dict[str, Any]:
@@ -321,4 +319,3 @@ def structure(config: RunConfig) -> dict[str, Any]:
     record = config.to_dict()
     record["agent"] = {name: value for name, value in record["agent"].items() if name not in PACKED_NUMBERS}
     return record
-

@@ -52,7 +52,5 @@ def released(sde: MeanRevertingSDE, a_0: Tensor, a_T: Tensor) -> Tensor:
         theta_bar = times[t] - times[s]
         return _log_gaussian(earlier - later * (-theta_bar).exp(), theta_bar)
 
-    log_p = (
-        log_transition(a_1, 1, a_T, sde.T) + log_transition(a_0, 0, a_1, 1) - log_transition(a_0, 0, a_T, sde.T)
-    )
+    log_p = log_transition(a_1, 1, a_T, sde.T) + log_transition(a_0, 0, a_1, 1) - log_transition(a_0, 0, a_T, sde.T)
     return -log_p

@@ -1,5 +1,7 @@
 """Adam on a flat tensor [R, P], with a gradient norm limit and a learning rate for each run."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,11 +28,11 @@ class Adam:
             count: updates including this one.
             scale: factor on the learning rate (its decay).
         """
-        norm = torch.linalg.vector_norm(gradient, dim=1)
+        norm: Tensor = torch.linalg.vector_norm(gradient, dim=1)
         gradient.mul_((self.grad_norm / (norm + 1e-6)).clamp(max=1.0).unsqueeze(1))
         self.first_moment.lerp_(gradient, 1 - BETA_1)
         self.second_moment.mul_(BETA_2).addcmul_(gradient, gradient, value=1 - BETA_2)
-        denominator = (self.second_moment / (1 - BETA_2**count)).sqrt_().add_(EPSILON)
-        step_size = self.learning_rate.unsqueeze(1) * (scale / (1 - BETA_1**count))
+        denominator = (self.second_moment / (1 - math.pow(BETA_2, count))).sqrt_().add_(EPSILON)
+        step_size = self.learning_rate.unsqueeze(1) * (scale / (1 - math.pow(BETA_1, count)))
         self.flat.sub_(step_size * self.first_moment / denominator)
         return norm

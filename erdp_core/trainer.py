@@ -61,9 +61,7 @@ class Trainer:
         rewards = (data.rewards + task.reward_shift) * task.reward_scale
         self.rewards = torch.from_numpy(rewards.astype(np.float32)).to(self.device)
         self.terminals = torch.from_numpy(data.terminals).to(self.device)
-        self.algorithm = make_algorithm(
-            configs, seeds, self.observations.shape[1], self.actions.shape[1], self.device
-        )
+        self.algorithm = make_algorithm(configs, seeds, self.observations.shape[1], self.actions.shape[1], self.device)
         self.generators = [stream(self.device, seed, "training") for seed in seeds]
         self.failed_at: list[int | None] = [None] * len(self.configs)
         self._environments: list[list[Environment]] = []
@@ -92,9 +90,7 @@ class Trainer:
             for run_losses in losses
         ]
         evaluations = self._evaluate()
-        return [
-            RunInterval(training[run], evaluations[run], self._failure(run)) for run in range(len(self.configs))
-        ]
+        return [RunInterval(training[run], evaluations[run], self._failure(run)) for run in range(len(self.configs))]
 
     def _failure(self, run: int) -> dict[str, Any] | None:
         step = self.failed_at[run]

@@ -74,15 +74,16 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[Record]:
-    """Records of a JSON-lines file in order of step: torn lines dropped, of a step's records the last kept."""
+    """Records of a JSON-lines file in order of step: torn or damaged lines dropped, the last of each step kept."""
     by_step: dict[int, Record] = {}
     if path.exists():
-        for line in path.read_text().splitlines():
+        for line in path.read_bytes().splitlines():
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
                 continue
-            by_step[record["step"]] = record
+            if isinstance(record, dict) and "step" in record:
+                by_step[record["step"]] = record
     return [by_step[step] for step in sorted(by_step)]
 
 
@@ -187,7 +188,9 @@ class RunFolder:
 
     def best_step(self, until: int | None = None) -> int | None:
         """Step of the best evaluation up to and including a step, the earliest of equals."""
-        scored = [(line["score"], -line["step"]) for line in self.evaluations() if until is None or line["step"] <= until]
+        scored = [
+            (line["score"], -line["step"]) for line in self.evaluations() if until is None or line["step"] <= until
+        ]
         return -max(scored)[1] if scored else None
 
 
@@ -216,7 +219,7 @@ class Ledger:
                 raise LedgerError(storage_message(ledger.root, error)) from None
         try:
             found = read_json(marker).get("format")
-        except (json.JSONDecodeError, AttributeError):
+        except (ValueError, AttributeError):
             raise LedgerError(f"{marker} is damaged: use another folder with --ledger") from None
         if found != FORMAT:
             raise LedgerError(

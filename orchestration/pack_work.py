@@ -110,7 +110,8 @@ class PackWork:
         kept = set([known for known in folder.checkpoints.steps() if known <= step][-KEPT_CHECKPOINTS:])
         folder.checkpoints.keep(kept)
         # Whichever checkpoint a resume starts from, the best policy up to it is still there.
-        folder.policies.keep({best for until in kept if (best := folder.best_step(until)) is not None})
+        needed = {best for until in kept if (best := folder.best_step(until)) is not None}
+        folder.policies.keep(needed | ({step} if step >= self.steps else set()))
 
     def _close(self, folder: RunFolder) -> None:
         best = folder.best_step()

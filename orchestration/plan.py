@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erdp_core.config import ALGORITHM_VERSIONS, RunConfig, resolve, structure
+from erdp_core.config import ALGORITHM_VERSIONS, ErdpConfig, RunConfig, resolve, structure
 from erdp_core.data.load import load_dataset
 from erdp_core.data.transitions import Dataset
 from erdp_core.errors import MissingDataError
@@ -232,11 +232,11 @@ def step_gflop(run: Run) -> float:
     observation, action = run.dataset["observation_size"], run.dataset["action_size"]
     hidden = (agent.layers - 1) * agent.width**2
     actor = 2 * agent.batch_size * ((observation + action + 16) * agent.width + hidden + agent.width * action) / 1e9
-    total = 3 * actor
-    members = getattr(agent, "M", 0)
-    if members:
-        critic = 2 * agent.batch_size * members * ((observation + action) * agent.width + hidden + agent.width) / 1e9
-        next_actions = getattr(agent, "max_q_actions", 1) if getattr(agent, "max_q_backup", False) else 1
+    total: float = 3 * actor
+    if isinstance(agent, ErdpConfig):
+        products = (observation + action) * agent.width + hidden + agent.width
+        critic = 2 * agent.batch_size * agent.M * products / 1e9
+        next_actions = agent.max_q_actions if agent.max_q_backup else 1
         # Target: the chain and the target critics on each next action; critics: forward and backward; actor's step:
         # forward, and backward to the actions alone.
         total += next_actions * (agent.T * actor + critic) + 3 * critic + 2 * critic
@@ -261,9 +261,7 @@ def make_packs(runs: Sequence[Run], ledger: Ledger, slots: int) -> list[Pack]:
     for run in runs:
         groups.setdefault(run.pack_key, []).append(run)
     together = [cluster for group in groups.values() for cluster in _at_common_step(group, ledger)]
-    candidates = [
-        _split(together, limit) for limit in range(max(len(cluster) for cluster in together), 0, -1)
-    ]
+    candidates = [_split(together, limit) for limit in range(max(len(cluster) for cluster in together), 0, -1)]
     # The largest packs whose longest slot is within a twentieth of the best.
     best = min(_longest_slot(packs, slots) for packs in candidates)
     return next(packs for packs in candidates if _longest_slot(packs, slots) <= 1.05 * best)

@@ -5,15 +5,14 @@
 The ledger is complete without MLflow; see `orchestration.tracker` for what MLflow is given of it.
 """
 
-import argparse
 import os
 import shlex
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from erdp_core.command_line import Parser, run
 from erdp_core.errors import UserError
 from orchestration.ledger import Ledger
 from orchestration.tracker import Tracker, without_password
@@ -121,17 +120,11 @@ class BackgroundTracker:
                 delay = 0.0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, as for every other mistake of the user's."""
-        self.exit(2, f"error: {message} (--help shows the options)\n")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Bring a tracker up to date with a whole ledger. Returns the exit status."""
-    parser = _Parser(
-        description="Fill MLflow from a ledger: what it lacks is added, what it has stays as it is.",
-        epilog="example: python -m orchestration.tracking --ledger runs --tracking-uri http://localhost:5000",
+def command(argv: Sequence[str] | None) -> int:
+    """Bring a tracker up to date with a whole ledger; returns 0."""
+    parser = Parser(
+        "Fill MLflow from a ledger: what it lacks is added, what it has stays as it is.",
+        "  python -m orchestration.tracking --ledger runs --tracking-uri http://localhost:5000",
     )
     parser.add_argument(
         "--ledger", metavar="DIR", default=os.environ.get("ERDP_LEDGER") or "runs",
@@ -142,20 +135,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="an MLflow server or a database (default: $MLFLOW_TRACKING_URI, else mlflow.db in the ledger)",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
-    try:
-        ledger = Ledger.open(arguments.ledger)
-        tracker = Tracker(ledger, arguments.tracking_uri or default_uri(ledger))
-        run_ids = [run.run_id for run in ledger.runs()]
-        tracker.sync(run_ids)
-        for name, plan in ledger.plans().items():
-            drawn = sorted(path for path in (ledger.root / "tables" / name).glob("*") if path.is_file())
-            if drawn:
-                tracker.log_artifacts(name, plan["table"], drawn)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    ledger = Ledger.open(arguments.ledger)
+    tracker = Tracker(ledger, arguments.tracking_uri or default_uri(ledger))
+    run_ids = [run.run_id for run in ledger.runs()]
+    tracker.sync(run_ids)
+    for name, plan in ledger.plans().items():
+        drawn = sorted(path for path in (ledger.root / "tables" / name).glob("*") if path.is_file())
+        if drawn:
+            tracker.log_artifacts(name, plan["table"], drawn)
     print(f"MLflow has the {len(run_ids)} runs of {ledger.root}: {tracker.ui_command()}")
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 bad usage or an unreachable tracker."""
+    return run(command, argv)
 
 
 if __name__ == "__main__":

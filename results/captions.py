@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from erdp_core.config import PROTOCOLS
 from erdp_core.tasks import TABLES, TASKS
-from results.estimators import PROTOCOLS
 from results.frames import Acting, PlanFrames
 
 PAPER_TASKS = frozenset(TABLES["all"])

@@ -1,31 +1,23 @@
 """What the scripts of this package share: their options, which plans they mean, how they end."""
 
-import argparse
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from erdp_core.config import PROFILES
+from erdp_core.command_line import Parser
+from erdp_core.config import PROFILES, PROTOCOLS
 from erdp_core.errors import UserError, suggestion
 from orchestration.ledger import Ledger
-from results.estimators import PROTOCOLS, check_protocol
+from results.estimators import check_protocol
 from results.frames import PlanFrames, read_plan
 
 Write = Callable[[PlanFrames, Path, str], list[Path]]
 """Draws a plan into a folder under a protocol and returns the files written."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, as for every other mistake of the user's."""
-        self.exit(2, f"error: {message} (--help shows the options)\n")
-
-
 def draw_plans(argv: Sequence[str] | None, *, description: str, examples: str, write: Write) -> int:
     """Run a script that draws every plan its options name, and say where the files went. Returns its exit status."""
-    parser = _Parser(description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description, examples)
     parser.add_argument(
         "--ledger", metavar="DIR", default=os.environ.get("ERDP_LEDGER") or "runs",
         help="the ledger (default: $ERDP_LEDGER, else runs under the current directory)",
@@ -38,18 +30,14 @@ def draw_plans(argv: Sequence[str] | None, *, description: str, examples: str, w
     )  # fmt: skip
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("results/out"), help="default: %(default)s")
     arguments = parser.parse_args(argv)
-    try:
-        if arguments.protocol is not None:
-            check_protocol(arguments.protocol)
-        ledger = Ledger.open(arguments.ledger)
-        plans = ledger.plans()
-        for name in matching_plans(ledger, arguments.table, arguments.profile):
-            frames = read_plan(ledger, name, plans[name])
-            for path in write(frames, arguments.out, arguments.protocol or frames.plan["protocol"]):
-                print(path.absolute())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if arguments.protocol is not None:
+        check_protocol(arguments.protocol)
+    ledger = Ledger.open(arguments.ledger)
+    plans = ledger.plans()
+    for name in matching_plans(ledger, arguments.table, arguments.profile):
+        frames = read_plan(ledger, name, plans[name])
+        for path in write(frames, arguments.out, arguments.protocol or frames.plan["protocol"]):
+            print(path.absolute())
     return 0
 
 

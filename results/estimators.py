@@ -4,21 +4,14 @@ A protocol says how a run's evaluations become one number; every table and figur
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
+from erdp_core.config import PROTOCOLS
 from erdp_core.errors import UserError, suggestion
-
-PROTOCOLS: Mapping[str, str] = {
-    "paper": "each run's best evaluation in training",
-    "last": "each run's last evaluation",
-    "last-k": "the mean of each run's last 5 evaluations",
-    "offline": "each run's first evaluation at which its diffusion loss has settled, else its last",
-}
-"""Each protocol, in words that follow "scores are" in a caption."""
 
 LAST_K = 5
 SETTLED = 4e-3

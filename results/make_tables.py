@@ -4,14 +4,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from erdp_core.command_line import run
 from results.command_line import draw_plans
 from results.frames import PlanFrames
 from results.tables import build_table, to_markdown, write_table
 
-EXAMPLES = """examples:
+EXAMPLES = """\
   python results/make_tables.py                                       every table of the ledger `runs`
-  python results/make_tables.py --table antmaze --protocol offline    one table, read by another protocol
-"""
+  python results/make_tables.py --table antmaze --protocol offline    one table, read by another protocol"""
 
 
 def _write(frames: PlanFrames, out: Path, protocol: str) -> list[Path]:
@@ -20,9 +20,14 @@ def _write(frames: PlanFrames, out: Path, protocol: str) -> list[Path]:
     return write_table(table, out)
 
 
+def command(argv: Sequence[str] | None) -> int:
+    """Draw what the options name; returns 0."""
+    return draw_plans(argv, description=str(__doc__), examples=EXAMPLES, write=_write)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad usage."""
-    return draw_plans(argv, description=str(__doc__), examples=EXAMPLES, write=_write)
+    return run(command, argv)
 
 
 if __name__ == "__main__":

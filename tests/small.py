@@ -77,7 +77,9 @@ def assert_states_close(actual: Algorithm, run: int, expected: Algorithm, other:
     ours, theirs = actual.state(run), expected.state(other)
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
-        torch.testing.assert_close(value, theirs[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            value, theirs[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 class PaysForPosition(gymnasium.Wrapper[Any, Any, Any, Any]):

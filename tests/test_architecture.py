@@ -24,7 +24,14 @@ MAY_IMPORT = {
     "erdp_core": ("erdp_core",),
     "orchestration": ("orchestration", "erdp_core"),
     "sweeps": ("sweeps", "orchestration", "erdp_core"),
-    "results": ("results", "orchestration.ledger", "erdp_core.tasks", "erdp_core.config", "erdp_core.errors"),
+    "results": (
+        "results",
+        "orchestration.ledger",
+        "erdp_core.tasks",
+        "erdp_core.config",
+        "erdp_core.errors",
+        "erdp_core.command_line",
+    ),
 }
 MAY_DRAW = {"orchestration.run_table", "sweeps.run_ablation", "sweeps.tune_alpha"}
 NEVER_IMPORTS = {

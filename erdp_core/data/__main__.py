@@ -4,13 +4,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
+from erdp_core.command_line import Parser, run
 from erdp_core.data.collect import collect_pointmaze
 from erdp_core.data.load import d4rl_path, load_dataset, local_path
-from erdp_core.errors import DataError, UserError
+from erdp_core.errors import DataError
 from erdp_core.tasks import TASKS, Task, get_task
 
-EXAMPLES = """examples:
+EXAMPLES = """\
   python -m erdp_core.data list
   python -m erdp_core.data collect pointmaze-umaze
   python -m erdp_core.data collect pointmaze-umaze pointmaze-medium pointmaze-large --overwrite
@@ -19,27 +21,24 @@ Local collections are Minari datasets, under $MINARI_DATASETS_PATH or ~/.minari/
 $D4RL_DATASET_DIR or ~/.d4rl/datasets."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 done, 1 some data are damaged, 2 bad usage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m erdp_core.data",
-        description="The data that tasks are trained on.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+class _CommandParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (--help shows the options)\n")
+
+
+def command(argv: Sequence[str] | None) -> int:
+    """Run the command line; returns 0, or 1 where some data are damaged."""
+    parser = Parser("The data that tasks are trained on.", EXAMPLES)
+    parser.prog = "python -m erdp_core.data"
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_CommandParser)
     commands.add_parser("list", help="every task, and which data are present for it")
     collect = commands.add_parser("collect", help="make a task's local collection (seconds)")
     collect.add_argument("tasks", nargs="+", metavar="TASK", help="for example pointmaze-umaze")
     collect.add_argument("--overwrite", action="store_true", help="collect anew what is there already")
     arguments = parser.parse_args(argv)
-    try:
-        if arguments.command == "list":
-            return _list()
-        return _collect([get_task(name) for name in arguments.tasks], arguments.overwrite)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if arguments.command == "list":
+        return _list()
+    return _collect([get_task(name) for name in arguments.tasks], arguments.overwrite)
 
 
 def _collect(tasks: Sequence[Task], overwrite: bool) -> int:
@@ -88,6 +87,11 @@ def _list() -> int:
 def _megabytes(path: Path) -> float:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files) / 1e6
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 some data are damaged, 2 bad usage."""
+    return run(command, argv)
 
 
 if __name__ == "__main__":

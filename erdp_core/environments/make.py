@@ -42,13 +42,25 @@ def make_environment(spec: EnvironmentSpec, render_mode: str | None = None) -> g
         with warnings.catch_warnings():
             # The v4 environments are old on purpose: their models are those of D4RL's time.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return gymnasium.make(spec.name, render_mode=render_mode, disable_env_checker=True)
+            environment: gymnasium.Env[Any, Any] = gymnasium.make(
+                spec.name, render_mode=render_mode, camera_name="track", disable_env_checker=True
+            )
+        if render_mode is not None:
+            _draw_floor_everywhere(environment.get_wrapper_attr("model"))
+        return environment
     if spec.name in ANT_MAZES:
         goal = _evaluation_goal(spec.name, spec.options)
         maze: AntMaze | PointMaze = AntMaze(ANT_MAZES[spec.name], goal, render_mode)
     else:
         maze = PointMaze(POINT_MAZES[spec.name], render_mode)
     return TimeLimit(maze, _STEP_LIMITS[spec.name])
+
+
+def _draw_floor_everywhere(model: Any) -> None:
+    """Let a MuJoCo model's floor, which bodies feel everywhere, also be seen everywhere, its pattern as before."""
+    floor = model.geom("floor")
+    model.mat_texrepeat[floor.matid] /= 2 * floor.size[:2]
+    floor.size[:2] = 0  # MuJoCo draws such a plane without end
 
 
 def _options(known: tuple[str, ...]) -> str:

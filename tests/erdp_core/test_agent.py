@@ -87,7 +87,9 @@ def test_packed_numbers_act_as_in_packs_of_their_own(name: str, low: float, high
         alone = erdp([config], [0])
         update(alone, [0], 10)
         assert_states_close(together, run, alone, 0, FLOAT32)
-    differ = [not torch.equal(value, together.state(1)[key]) for key, value in together.state(0).items() if key != "count"]
+    differ = [
+        not torch.equal(value, together.state(1)[key]) for key, value in together.state(0).items() if key != "count"
+    ]
     assert any(differ), f"{name} changes nothing"
 
 
@@ -338,7 +340,10 @@ def test_candidates_are_chosen_with_softmax_of_the_targets_lcb() -> None:
     counts = torch.cdist(chosen, actions[0]).argmin(dim=1).bincount(minlength=candidates)
     assert expected.min() > 50
     assert expected.max() / expected.min() > 1.5, "the candidates are too much alike to test the choice"
-    assert stats.chisquare(counts.numpy(), expected.double().numpy() / expected.double().sum().item() * draws).pvalue > 1e-3
+    assert (
+        stats.chisquare(counts.numpy(), expected.double().numpy() / expected.double().sum().item() * draws).pvalue
+        > 1e-3
+    )
 
 
 def test_acting_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

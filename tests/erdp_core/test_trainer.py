@@ -63,7 +63,9 @@ def test_resumes_bit_for_bit_from_any_interval(method: str, monkeypatch: pytest.
             ours, theirs = unpack_state(resumed.state(run)), unpack_state(states[12][run])
             assert torch.equal(ours["generator"], theirs["generator"])
             for name, value in theirs["algorithm"].items():
-                assert value == ours["algorithm"][name] if name == "count" else torch.equal(value, ours["algorithm"][name])
+                assert (
+                    value == ours["algorithm"][name] if name == "count" else torch.equal(value, ours["algorithm"][name])
+                )
 
 
 def test_states_of_different_steps_are_refused() -> None:

@@ -151,7 +151,7 @@ def test_what_failed_is_tried_again(ledger: Ledger, monkeypatch: pytest.MonkeyPa
 def test_help_is_quick_and_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = "import sys; from orchestration.tracking import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert "example: python -m orchestration.tracking" in output
+    assert "  python -m orchestration.tracking" in output
     assert "mlflow" not in output.splitlines()[-1].split()
     assert main(["--ledger", str(tmp_path / "nowhere")]) == 2
     assert capsys.readouterr().err.startswith("error: no ledger at")

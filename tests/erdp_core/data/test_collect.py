@@ -6,7 +6,6 @@ import minari
 import numpy as np
 import pytest
 
-import erdp_core.data.collect
 from erdp_core.data.collect import EPISODE_ROWS, collect_pointmaze, walks
 from erdp_core.data.load import load_dataset
 from erdp_core.data.minari import read_minari
@@ -168,8 +167,8 @@ def test_a_failed_replacement_keeps_the_old_data(root: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(erdp_core.data.collect.minari, "create_dataset_from_buffers", full)
-        with pytest.raises(DataError, match="cannot be written .No space left on device"):
+        patch.setattr("erdp_core.data.collect.minari.create_dataset_from_buffers", full)
+        with pytest.raises(DataError, match=r"cannot be written \(No space left on device\)"):
             collect_pointmaze(task, rows=150, overwrite=True)
     assert len(read_minari(folder)[0]) == 120
 

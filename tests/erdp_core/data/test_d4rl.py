@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -80,7 +80,7 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
     count = draw(st.integers(2, 25))
     observation_size, action_size = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     real = draw(st.sampled_from([np.float32, np.float64]))
-    width = {np.float32: 32, np.float64: 64}[real]
+    width: Literal[32, 64] = 32 if real is np.float32 else 64
     column = draw(st.sampled_from([(count,), (count, 1)]))
     values = st.floats(-1e6, 1e6, width=width)
     flags = hnp.arrays(draw(st.sampled_from([np.bool_, np.uint8])), column, elements=st.integers(0, 1))
@@ -135,7 +135,10 @@ WRONG_CONTENT = {
     "one NaN": (rows(rewards=np.array([0, 1, np.nan, 3, 4, 5])), "NaN or infinite: 1 in 'rewards'"),
     "infinite": (rows(observations=np.full((6, 3), np.inf)), "18 in 'observations'"),
     "beyond float32": (rows(observations=np.full((6, 3), 1e300)), "18 in 'observations'"),
-    "wild actions": (rows(actions=np.full((6, 2), -1.5)), r"12 of 12 action values lie outside \[-1, 1\] \(up to 1.5\)"),
+    "wild actions": (
+        rows(actions=np.full((6, 2), -1.5)),
+        r"12 of 12 action values lie outside \[-1, 1\] \(up to 1.5\)",
+    ),
     "flat observations": (rows(observations=np.zeros(6)), r"'observations' has shape \(6,\), not \[N, size\]"),
     "deep rewards": (rows(rewards=np.zeros((6, 2))), r"'rewards' has shape \(6, 2\), not \[N\]"),
     "text": (rows(rewards=np.array([b"a"] * 6)), "'rewards' is not numeric"),
@@ -155,7 +158,7 @@ def test_wrong_content_is_told_in_one_line(tmp_path: Path, name: str) -> None:
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no file .*absent.hdf5"):
+    with pytest.raises(DataError, match=r"no file .*absent.hdf5"):
         read_d4rl(tmp_path / "absent.hdf5", STEP_LIMIT)
     with pytest.raises(DataError, match="is a folder"):
         read_d4rl(tmp_path, STEP_LIMIT)

@@ -59,11 +59,16 @@ def test_what_is_there_is_skipped(few_rows: None, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
-    ("task", "said"),
-    [("pointmaze-umase", "did you mean 'pointmaze-umaze'?"), ("hopper-medium-v2", "has no collector")],
+    ("arguments", "said"),
+    [
+        (["collect", "pointmaze-umase"], "did you mean 'pointmaze-umaze'?"),
+        (["collect", "hopper-medium-v2"], "has no collector"),
+        (["collect"], "TASK"),
+        (["colect"], "invalid choice"),
+    ],
 )
-def test_mistakes_are_one_line(task: str, said: str) -> None:
-    result = run("collect", task)
+def test_mistakes_are_one_line(arguments: list[str], said: str) -> None:
+    result = run(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
@@ -87,4 +92,5 @@ def test_list_has_a_line_a_task_and_names_damage(folders: Path, capsys: pytest.C
 def test_help_has_examples() -> None:
     result = run("--help")
     assert result.returncode == 0
+    assert result.stdout.startswith("usage: python -m erdp_core.data ")
     assert "python -m erdp_core.data collect pointmaze-umaze" in result.stdout

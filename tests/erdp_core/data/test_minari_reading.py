@@ -64,7 +64,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, lengths: list[int]
         for step in range(length):  # T actions, T + 1 observations: no step is lost
             expected["observations"].append(observations[step])
             expected["next_observations"].append(observations[step + 1])
-            expected["actions"].append(buffer.actions[step])  # type: ignore[index]
+            expected["actions"].append(buffer.actions[step])
             expected["rewards"].append(buffer.rewards[step])
             expected["terminals"].append(buffer.terminations[step])
     for name, values in expected.items():
@@ -110,7 +110,7 @@ def test_damage_is_told_in_one_line(harm: Any) -> None:
     folder = create("tests/harmed-v0", [episode(4, np.random.default_rng(1)) for _ in range(3)])
     read_minari(folder)
     harm(folder)
-    with pytest.raises(DataError, match="the Minari dataset in .*harmed-v0 is damaged") as raised:
+    with pytest.raises(DataError, match=r"the Minari dataset in .*harmed-v0 is damaged") as raised:
         read_minari(folder)
     assert "\n" not in str(raised.value)
 

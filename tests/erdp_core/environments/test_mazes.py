@@ -11,7 +11,7 @@ from erdp_core.environments.mazes import MAZES, Maze
 def distances(maze: Maze) -> np.ndarray:
     """[C, C] steps between free cells, by repeated relaxation of a matrix (Floyd and Warshall)."""
     cells = np.array(maze.free)
-    apart = np.abs(cells[:, None] - cells[None]).sum(-1).astype(float)
+    apart: np.ndarray = np.abs(cells[:, None] - cells[None]).sum(-1).astype(float)
     apart[apart > 1] = np.inf
     for middle in range(len(cells)):
         apart = np.minimum(apart, apart[:, middle, None] + apart[None, middle])
