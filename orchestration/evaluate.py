@@ -35,7 +35,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read and check the options. Raises UserError for numbers out of range."""
     parser = Parser(__doc__ or "", EXAMPLES)
     parser.add_argument("run", metavar="RUN", help="a run's id, or a part of it that no other run has")
-    parser.add_argument("--episodes", type=int, default=100, help="how many (default: 100)")
+    parser.add_argument("--episodes", type=int, default=100, metavar="N", help="how many (default: 100)")
     parser.add_argument(
         "--policy", choices=("best", "last"), default="best",
         help="that of the best evaluation in training, or of the last (default: best)",

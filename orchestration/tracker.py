@@ -109,6 +109,9 @@ class Tracker:
                 f"{without_password(uri)!r} is no tracking URI: name a server (http://HOST:PORT) or a database "
                 "(sqlite:////ABSOLUTE/PATH.db) with --tracking-uri"
             )
+        # Now, and not when MLflow is first needed: Ray imports it too.
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         self._is_server = scheme in _SERVERS
         self._links: dict[str, tuple[str, str]] = {}
         self._records: dict[str, Record] = {}
@@ -191,8 +194,6 @@ class Tracker:
     @contextmanager
     def _telling_failures(self) -> Iterator[None]:
         """Every failure as one line; after one, nothing of what was believed of the tracker holds."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
         from mlflow.exceptions import MlflowException
 
         try:

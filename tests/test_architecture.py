@@ -44,12 +44,6 @@ LIGHT_MODULES = ("erdp_core.config", "erdp_core.tasks", "orchestration.ledger")
 HEAVY_LIBRARIES = {"torch", "ray", "mlflow", "minari"}
 
 # Commands of the README that no test runs, by how they begin, and why.
-NOT_RUN = {
-    "git clone ": "whoever runs the tests has done it",
-    "cd ": "changes nothing",
-    "source ": "changes nothing",
-    "python3 -m venv .venv && .venv/bin/pip install torch": "downloads; test_makefile.py holds what make does then",
-}
 
 
 def module_name(path: Path) -> str:
@@ -174,29 +168,3 @@ def test_no_file_has_outgrown_its_subject() -> None:
     }
     assert lengths
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE} == {}
-
-
-def shell_commands(text: str) -> list[str]:
-    """Commands of a text's bash blocks: continued lines joined, comments left out."""
-    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    commands = (" ".join(re.sub(r"(^|\s)#.*", "", line).split()) for line in lines)
-    return [command for command in commands if command]
-
-
-def test_commands_of_a_text() -> None:
-    text = "```bash\n# first\nmake table   # minutes\npython x.py \\\n    --seeds 3\n```\n```text\nnot this\n```\n"
-    assert shell_commands(text) == ["make table", "python x.py --seeds 3"]
-
-
-def test_every_command_of_the_readme_is_run_somewhere() -> None:
-    readme = ROOT / "README.md"
-    if not readme.exists():
-        pytest.skip("there is no README.md")
-    places = [*(ROOT / "tests").rglob("*.py"), ROOT / "Makefile", ROOT / ".ci" / "run"]
-    run = "\n".join(
-        " ".join(path.read_text().replace("\\\n", " ").split()) for path in places if path != Path(__file__)
-    )
-    commands = shell_commands(readme.read_text())
-    assert commands
-    assert [line for line in commands if line not in run and not line.startswith(tuple(NOT_RUN))] == []

@@ -79,8 +79,7 @@ class MazeEnvironment(gymnasium.Env[Vector, npt.NDArray[Any]]):
             self._renderer = MujocoRenderer(self.model, self.data, camera, WIDTH, HEIGHT)
         for mark in ("goal", "goal_surroundings"):
             self.model.site(mark).pos[:2] = self._goal
-        # Not mj_forward: what it leaves for the solver's next start would change the episode.
-        mujoco.mj_fwdPosition(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)
         return self._renderer.render(self.render_mode)
 
     def close(self) -> None:
