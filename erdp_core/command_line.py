@@ -32,5 +32,5 @@ def run(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | No
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: the same command goes on from the last finished interval", file=sys.stderr)
+        print("stopped: the same command goes on from what is done", file=sys.stderr)
         return 130

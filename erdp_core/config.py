@@ -223,7 +223,11 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "trainer": {"steps": 20_000, "interval": 4_000},
             "evaluation": {"episodes": 10, "one_candidate": True},
         },
-        "pointmaze": {"trainer": {"steps": 7_500, "interval": 1_500}, "evaluation": {"episodes": 20}},
+        "pointmaze": {
+            "agent": {"width": 64},
+            "trainer": {"steps": 7_500, "interval": 1_500},
+            "evaluation": {"episodes": 20},
+        },
         "antmaze": {"evaluation": {"episodes": 20}},
     },
     "smoke": {

@@ -34,8 +34,11 @@ class Run:
     @property
     def identity(self) -> Record:
         """What determines the result, and nothing else."""
+        task = get_task(self.task)
         return {
             "task": self.task,
+            "rewards": {"shift": task.reward_shift, "scale": task.reward_scale},
+            "step_limit": task.step_limit,
             "source": self.source,
             "environment": self.environment.to_dict(),
             "fingerprint": self.dataset["fingerprint"],

@@ -1,6 +1,7 @@
 """What every test shares: quiet libraries, one thread a process, folders of its own, the real data."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 # Read by torch when it is first imported, and by processes that tests start: test processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Compiled forms of their own: those of a test process may refer to test modules, which no other process can load.
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"erdp-bench-tests-{os.getuid()}")
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["GIT_PYTHON_REFRESH"] = "quiet"

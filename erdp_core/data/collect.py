@@ -53,9 +53,8 @@ def collect_pointmaze(task: Task, *, rows: int = ROWS, seed: int = 0, overwrite:
     environment = PointMaze(POINT_MAZES[task.environment.name])
     episodes = list(walks(environment, rows, seed))
     description = (
-        f"{task.name}: {rows} rows from seed {seed}, MuJoCo {mujoco.__version__}; walks of a noisy PD controller; "
-        f"reward and termination are 1 where the next position is within {environment.success_radius} m of "
-        f"({environment.goal[0]:g}, {environment.goal[1]:g}), in the middle of episodes too"
+        f"{rows} rows of a noisy PD controller's walks (seed {seed}, MuJoCo {mujoco.__version__}); reward and termination "
+        f"within {environment.success_radius} m of ({environment.goal[0]:g}, {environment.goal[1]:g})"
     )
     try:
         _store(task.local_id, folder, environment, episodes, description)

@@ -63,5 +63,5 @@ def read_minari(folder: Path) -> tuple[Transitions, tuple[str, ...]]:
     check_finite(folder, arrays)
     arrays["actions"], notes = clip_actions(folder, arrays["actions"])
     if description:
-        notes = (*notes, f"the data say of themselves: {description}")
+        notes = (*notes, description)
     return Transitions(**arrays), notes

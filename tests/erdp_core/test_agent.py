@@ -200,7 +200,8 @@ def test_target_critics_follow_by_tau() -> None:
 
 
 def log_normal(x: Tensor, mean: Tensor, variance: float) -> Tensor:
-    return torch.distributions.Normal(mean, math.sqrt(variance)).log_prob(x).sum(-1)
+    density: Tensor = torch.distributions.Normal(mean, math.sqrt(variance)).log_prob(x)
+    return density.sum(-1)
 
 
 def test_paper_objective_equals_a_direct_computation() -> None:
@@ -239,7 +240,7 @@ def test_paper_objective_equals_a_direct_computation() -> None:
         + log_normal(a_1, math.exp(-theta_bar[1]) * a_0, 1 - math.exp(-2 * theta_bar[1]))
         - log_normal(a_T, math.exp(-theta_bar[T]) * a_0, 1 - math.exp(-2 * theta_bar[T]))
     )
-    scale = eta / np.mean(q_of_data)
+    scale = eta / float(np.mean(q_of_data))
     expected = ((eps_phi - noise["eps"][0]) ** 2).mean() - scale * (torch.stack(lcbs) - alpha * log_p).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
     assert info["entropy"].item() == pytest.approx(-log_p.mean().item(), rel=1e-4)

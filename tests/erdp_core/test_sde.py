@@ -46,7 +46,7 @@ def test_formulas_equal_the_published_ones(T: int) -> None:
     assert_equal(sde.a_0_from_noise(a_t, t, eps), "x0_from_eps")
     assert_equal(sde.posterior_mean(a_t, t, a_0), "posterior_mean")
     for kind in ("noise", "likelihood"):
-        loss = sde.diffusion_loss(kind, a_0, a_t, t, eps, eps_phi).mean().item()  # type: ignore[arg-type]
+        loss = sde.diffusion_loss(kind, a_0, a_t, t, eps, eps_phi).mean().item()
         assert loss == pytest.approx(float(REFERENCE[f"T{T}/{kind}_loss"]), rel=2e-5)
 
 
@@ -103,7 +103,7 @@ def test_exact_noise_of_a_point_leads_to_the_point(T: int, action_clip: bool) ->
 
 
 def test_the_likelihood_loss_vanishes_where_the_reverse_step_is_the_posterior() -> None:
-    """The noise that makes the Euler step hit the posterior mean has loss 0; the true noise has nearly none for fine T."""
+    """The noise that makes the Euler step hit the posterior mean has loss 0; with fine T the true noise nearly so."""
     sde = MeanRevertingSDE(100)
     generator = torch.Generator().manual_seed(0)
     a_0, eps = (torch.randn(64, 2, generator=generator) for _ in range(2))
@@ -125,8 +125,9 @@ def assert_two_modes(actions: Tensor, weight: float, place: float, between: floa
     """Both modes, with their weights, and not their mean; the arguments are what is tolerated."""
     left, right = actions[actions < 0.05], actions[actions >= 0.05]
     assert len(left) / len(actions) == pytest.approx(WEIGHTS[0], abs=weight)
-    assert left.median().item() == pytest.approx(MODES[0], abs=place)
-    assert right.median().item() == pytest.approx(MODES[1], abs=place)
+    for side, mode in zip((left, right), MODES, strict=True):
+        densest = torch.linspace(-1, 1, 41)[torch.histc(side, 41, -1.025, 1.025).argmax()]
+        assert densest.item() == pytest.approx(mode, abs=place)
     assert ((actions > -0.2) & (actions < 0.3)).float().mean().item() < between
 
 
@@ -138,7 +139,10 @@ def test_each_losss_exact_minimiser_samples_the_data(kind: str) -> None:
     def expected_a_0(a_t: Tensor, t: int) -> Tensor:
         decay, variance = sde.decay[t], (sde.decay[t] * SPREAD) ** 2 + sde.std[t] ** 2
         log_shares = torch.stack(
-            [math.log(weight) - 0.5 * (a_t - decay * mode) ** 2 / variance for weight, mode in zip(WEIGHTS, MODES, strict=True)]
+            [
+                math.log(weight) - 0.5 * (a_t - decay * mode) ** 2 / variance
+                for weight, mode in zip(WEIGHTS, MODES, strict=True)
+            ]
         )
         within = [mode + SPREAD**2 * decay / variance * (a_t - decay * mode) for mode in MODES]
         return (log_shares.softmax(0) * torch.stack(within)).sum(0)
@@ -152,7 +156,7 @@ def test_each_losss_exact_minimiser_samples_the_data(kind: str) -> None:
         return (a_t * (1 + theta_dt) - mean) * sde.std[t] / (2 * theta_dt)
 
     noise = torch.randn(20, 10_000, 1, generator=torch.Generator().manual_seed(0))
-    assert_two_modes(sde.sample(minimiser, noise, action_clip=False), weight=0.02, place=0.02, between=0.01)
+    assert_two_modes(sde.sample(minimiser, noise, action_clip=False), weight=0.02, place=0.051, between=0.01)
 
 
 # The likelihood loss weighs early times little, and takes longer.

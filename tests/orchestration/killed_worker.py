@@ -1,13 +1,15 @@
 """A process that works a pack in children which kill themselves; test_resume_after_kill.py starts it.
 
-    python killed_worker.py LEDGER DATA.hdf5 PLAN
+    python killed_worker.py FOLDER DATA.hdf5 PLAN
 
-PLAN is a JSON list: for each child the instant at which it dies, or nothing for one that lives to the end. A kind and
-a number: `checkpoint` and `policy`, inside the n-th write of such a file, at one of its four system calls; `record`,
-inside the n-th line added to a record, half written; `evaluation`, at the n-th environment step; `closing`, at the n-th
-finished run; `timer`, after n hundredths of what an undisturbed interval took, wherever that is.
+PLAN is a JSON list: for each child the instant at which it dies, or null for one that lives to the end: a kind, a
+number n, and the interval of its life from which on it counts. Kinds: `checkpoint` and `policy`, inside the n-th write
+of such a file, at one of the instants it passes; `record`, inside the n-th line added to a record, torn; `evaluation`,
+at the n-th environment step; `closing`, at the n-th finished run; `timer`, after n hundredths of what an undisturbed
+interval took, wherever that is.
 Children are forks of one process in which everything is imported and compiled: a start takes no time. Prints a JSON
-list: for each child, the kind of instant that it died at ("alive" if it did not), and where it stood.
+list: for each child, the kind of instant that it died at ("alive" if it did not), where that was, and the step that
+it went on from.
 """
 
 import json
@@ -37,8 +39,8 @@ SETTINGS = (
     "agent.candidates=3",
     "agent.ema_from=5",
     "agent.lr_decay=cosine",
-    "trainer.steps=64",
-    "trainer.interval=8",
+    "trainer.steps=80",
+    "trainer.interval=4",
 )
 
 
@@ -80,6 +82,8 @@ class Death:
 
     def arm(self) -> None:
         """Put the counting where the instants are."""
+        if self.kind == "never":
+            return
         if self.kind == "timer":
             threading.Thread(target=self._after, daemon=True).start()
         elif self.kind == "evaluation":
@@ -89,7 +93,7 @@ class Death:
                 self.pass_by("evaluation", "environment step")
                 return step(environment, action)
 
-            PaysForPosition.step = counted_step  # type: ignore[method-assign]
+            PaysForPosition.step = counted_step  # type: ignore[assignment,method-assign]
         elif self.kind == "closing":
             finish = RunFolder.finish
 
@@ -97,7 +101,7 @@ class Death:
                 finish(folder, record)
                 self.pass_by("closing", f"after closing {folder.run_id}")
 
-            RunFolder.finish = counted_finish  # type: ignore[method-assign]
+            RunFolder.finish = counted_finish  # type: ignore[assignment,method-assign]
         elif self.kind == "record":
             append = ledger_module.append_line
 
@@ -144,39 +148,46 @@ class Death:
             if writing:
                 self.pass_by(self.kind, "renamed")
 
-        ledger_module.write_file, os.fsync, os.replace = watched_write, watched_fsync, watched_replace
+        ledger_module.write_file = watched_write
+        os.fsync = watched_fsync  # type: ignore[assignment]
+        os.replace = watched_replace  # type: ignore[assignment]
 
 
-def work(root: str, planned: list[Run]) -> float:
-    """The pack to its end. Returns the seconds of its last interval."""
+def work(root: str, planned: list[Run], death: Death | None = None, interval: int = 1) -> float:
+    """The pack to its end, dying from an interval on. Returns the mean seconds of its intervals."""
+    started, intervals = time.perf_counter(), 0
+    if death and interval == 1:
+        death.arm()
     pack = PackWork(Ledger.open(root, create=True), planned, "cpu")
-    while True:
-        started = time.perf_counter()
-        if pack.advance().done:
-            return time.perf_counter() - started
+    if death:
+        death.tell(f"{pack.trainer.step if pack.trainer else pack.steps} ")
+    while not pack.advance().done:
+        intervals += 1
+        if death and intervals == interval - 1:
+            death.arm()
+    return (time.perf_counter() - started) / (intervals + 1)
 
 
-def child(root: str, planned: list[Run], death: tuple[str, int] | None, interval_seconds: float) -> list[str]:
-    """Fork, work, die or finish. Returns the kind of instant and where it was."""
+def child(root: str, planned: list[Run], death: tuple[str, int, int] | None, seconds: float) -> list[str]:
+    """Fork, work, die or finish. Returns the kind of instant, where it was, and the step that it went on from."""
+    kind, number, interval = death or ("never", 0, 1)
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            if death:
-                Death(*death, interval_seconds, lambda where: tell(writing, where)).arm()
-            work(root, planned)
+            work(root, planned, Death(kind, number, seconds, lambda told: tell(writing, told)), interval)
             status = 0
         finally:
             os._exit(status)
     os.close(writing)
     with open(reading, "rb") as told:
-        where = told.read().decode()
+        step, _, where = told.read().decode().partition(" ")
     _, status = os.waitpid(pid, 0)
-    if death and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-        return [death[0], where]
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return [kind, where, step]
     if status == 0:
-        return ["alive", ""]
+        return ["alive", where, step]
     raise RuntimeError(f"a child ended with status {status}, at {death}")
 
 
@@ -187,11 +198,11 @@ def tell(descriptor: int, where: str) -> None:
 def main() -> None:
     root, data, plan = sys.argv[1:]
     torch.set_num_threads(1)
-    trainer.make_environment = paying_environment  # type: ignore[assignment]
+    trainer.make_environment = paying_environment  # type: ignore[assignment,attr-defined]
     planned = runs(data)
     # The undisturbed run comes first: it is also what warms this process up for its children.
-    interval_seconds = work(f"{root}/undisturbed", planned)
-    outcomes = [child(f"{root}/disturbed", planned, death, interval_seconds) for death in json.loads(plan)]
+    seconds = work(f"{root}/undisturbed", planned)
+    outcomes = [child(f"{root}/disturbed", planned, death, seconds) for death in json.loads(plan)]
     print(json.dumps(outcomes))
 
 

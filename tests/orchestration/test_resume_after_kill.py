@@ -18,7 +18,7 @@ from tests.small import transitions
 
 pytestmark = pytest.mark.faults
 ROOT = Path(__file__).parents[2]
-INTERVALS, SEEDS = 8, 2
+INTERVALS, SEEDS = 20, 2
 # An evaluation is 2 episodes of 60 decisions at most, twice (with 4 candidates and with one), for each of 2 runs.
 STEPS_OF_AN_EVALUATION = 2 * 60 * 2 * SEEDS
 
@@ -30,17 +30,17 @@ def write_data(path: Path) -> None:
             file[name] = getattr(data, name)
 
 
-def instants(seed: int) -> list[tuple[str, int]]:
-    """Twenty deaths, nearly all of them in a life's first interval: a pack that finished early would not die."""
+def instants(seed: int) -> list[tuple[str, int, int]]:
+    """Twenty deaths: a kind, a number and the interval of a life, half of them after an interval that succeeds."""
     draw = random.Random(seed)
     # A file passes four instants as it is written, a pack of two writes two checkpoints an interval.
-    deaths = [("checkpoint", draw.randint(1, 8)) for _ in range(6)]
-    deaths += [("evaluation", draw.randint(1, STEPS_OF_AN_EVALUATION)) for _ in range(5)]
-    deaths += [("record", draw.randint(1, 4)) for _ in range(3)]
-    deaths += [("timer", draw.randint(1, 100)) for _ in range(5)]
+    deaths = [("checkpoint", draw.randint(1, 8), 1 + number % 2) for number in range(6)]
+    deaths += [("evaluation", draw.randint(1, STEPS_OF_AN_EVALUATION), 1 + number % 2) for number in range(5)]
+    deaths += [("record", draw.randint(1, 4), 1 + number % 2) for number in range(3)]
+    deaths += [("timer", draw.randint(1, 150), 1) for _ in range(5)]
     draw.shuffle(deaths)
     # Only the first evaluation is the best so far for certain, and its policy written.
-    return [("policy", draw.randint(1, 4)), *deaths]
+    return [("policy", draw.randint(1, 4), 1), *deaths]
 
 
 def finished_pack(root: Path) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def finished_pack(root: Path) -> dict[str, Any]:
     return found
 
 
-def worked(tmp_path: Path, plan: Sequence[tuple[str, int] | None]) -> list[list[str]]:
+def worked(tmp_path: Path, plan: Sequence[tuple[str, int, int] | None]) -> list[list[str]]:
     """Start the process whose children die as planned; what became of each."""
     write_data(tmp_path / "data.hdf5")
     command = [sys.executable, str(Path(__file__).with_name("killed_worker.py"))]
@@ -74,14 +74,18 @@ def worked(tmp_path: Path, plan: Sequence[tuple[str, int] | None]) -> list[list[
 
 def test_killed_twenty_times_the_numbers_are_those_of_an_undisturbed_pack(tmp_path: Path) -> None:
     # The last deaths are of a pack that closes its runs, each after one more of them is finished.
-    plan = [*instants(seed=20), ("closing", 1), ("closing", 1), None]
+    plan = [*instants(seed=20), ("closing", 1, 1), ("closing", 1, 1), None]
     outcomes = worked(tmp_path, plan)
-    struck = collections.Counter(kind for kind, _ in outcomes)
+    struck = collections.Counter(kind for kind, _, _ in outcomes)
     assert struck["checkpoint"] >= 5, outcomes
     assert struck["evaluation"] >= 5, outcomes
     assert struck["closing"] == 2, outcomes
     assert sum(struck.values()) - struck["alive"] >= 20, outcomes
-    assert outcomes[-1] == ["alive", ""]
+    assert outcomes[-1][0] == "alive"
+    # The lives went on from one another's checkpoints, all through the run.
+    steps = [int(step) for _, _, step in outcomes if step]
+    assert steps == sorted(steps), outcomes
+    assert len(set(steps)) >= 8, outcomes
 
     undisturbed, disturbed = finished_pack(tmp_path / "undisturbed"), finished_pack(tmp_path / "disturbed")
     assert len(undisturbed) == 4 * SEEDS

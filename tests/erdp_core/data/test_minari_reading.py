@@ -76,7 +76,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, lengths: list[int]
 
 def test_what_a_dataset_says_of_itself_is_a_note() -> None:
     folder = create("tests/told-v0", [episode(3, np.random.default_rng(0))], description="made for a test")
-    assert read_minari(folder)[1] == ("the data say of themselves: made for a test",)
+    assert read_minari(folder)[1] == ("made for a test",)
 
 
 def test_root_follows_minaris_variable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,315 @@
+"""From a table to runs, and from runs to packs: what makes a run another run, and which train together."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erdp_core.config import ErdpConfig, RunConfig, resolve
+from erdp_core.errors import ConfigError, DataError
+from erdp_core.tasks import EnvironmentSpec, get_task
+from orchestration import plan as plan_module
+from orchestration.ledger import Ledger, LedgerError
+from orchestration.plan import Pack, Plan, Run, make_packs, make_plan, missing_runs
+from tests.small import small_config, transitions
+
+DATASET = {
+    "fingerprint": "0" * 16,
+    "path": "/data.hdf5",
+    "rows": 80,
+    "notes": [],
+    "observation_size": 4,
+    "action_size": 2,
+}
+
+
+def made_run(seed: int = 0, config: RunConfig | None = None, **changes: Any) -> Run:
+    config = config or small_config()
+    run = Run(
+        "pointmaze-umaze",
+        "local",
+        EnvironmentSpec("pointmaze-umaze", {}),
+        DATASET,
+        config.method,
+        "smoke",
+        config,
+        seed,
+    )
+    return dataclasses.replace(run, **changes)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger.open(tmp_path / "runs", create=True)
+
+
+# --- Identity ---
+
+CHANGES: dict[str, Callable[[Run], Run]] = {
+    "task": lambda run: dataclasses.replace(run, task="pointmaze-medium"),
+    "source": lambda run: dataclasses.replace(run, source="file"),
+    "environment": lambda run: dataclasses.replace(run, environment=EnvironmentSpec("pointmaze-medium", {})),
+    "environment's options": lambda run: dataclasses.replace(
+        run, environment=EnvironmentSpec("pointmaze-umaze", {"a": 1})
+    ),
+    "data": lambda run: dataclasses.replace(run, dataset={**run.dataset, "fingerprint": "1" * 16}),
+    "seed": lambda run: dataclasses.replace(run, seed=run.seed + 1),
+    "method": lambda run: made_run(run.seed, small_config(method="bc-diffusion")),
+    "trainer": lambda run: made_run(run.seed, small_config("trainer.steps=60")),
+    "evaluation": lambda run: made_run(run.seed, small_config("evaluation.episodes=3")),
+}
+INDIFFERENT: dict[str, Callable[[Run], Run]] = {
+    "profile": lambda run: dataclasses.replace(run, profile="quick"),
+    "where the data lie": lambda run: dataclasses.replace(run, dataset={**run.dataset, "path": "/other.hdf5"}),
+    "notes": lambda run: dataclasses.replace(run, dataset={**run.dataset, "notes": ["something"]}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_determines_the_result_changes_the_id(change: str) -> None:
+    assert CHANGES[change](made_run()).run_id != made_run().run_id
+
+
+@pytest.mark.parametrize("change", INDIFFERENT)
+def test_what_does_not_leaves_it(change: str) -> None:
+    assert INDIFFERENT[change](made_run()).run_id == made_run().run_id
+
+
+def test_the_algorithms_version_and_the_precision_change_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = made_run().run_id
+    with monkeypatch.context() as patch:
+        patch.setattr(plan_module, "ALGORITHM_VERSIONS", {"erdp": 99, "bc-diffusion": 1})
+        newer = made_run().run_id
+    with monkeypatch.context() as patch:
+        patch.setattr(plan_module, "PRECISION", "bfloat16")
+        coarser = made_run().run_id
+    assert len({before, newer, coarser}) == 3
+
+
+@pytest.mark.parametrize("change", [{"reward_scale": 3.0}, {"reward_shift": -0.25}, {"step_limit": 61}])
+def test_what_the_task_does_to_rewards_and_episodes_changes_the_id(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    before, task = made_run().run_id, get_task("pointmaze-umaze")
+    monkeypatch.setattr(plan_module, "get_task", lambda name: dataclasses.replace(task, **change))
+    assert made_run().run_id != before
+
+
+AGENT_VALUES: dict[str, st.SearchStrategy[Any]] = {
+    item.name: {
+        "int": st.integers(3, 16),
+        "float": st.floats(0, 1),
+        "bool": st.booleans(),
+        "diffusion_loss": st.sampled_from(["noise", "likelihood"]),
+        "lr_decay": st.sampled_from(["off", "cosine"]),
+        "objective": st.sampled_from(["released", "paper"]),
+        "entropy": st.sampled_from(["released", "paper"]),
+    }[item.name if str(item.type).startswith(("Literal", "typing.Literal")) else getattr(item.type, "__name__", "")]
+    for item in dataclasses.fields(ErdpConfig)
+}
+
+
+@given(name=st.sampled_from(sorted(AGENT_VALUES)), data=st.data())
+def test_ids_are_equal_exactly_where_configs_are(name: str, data: st.DataObject) -> None:
+    config = small_config()
+    changed = dataclasses.replace(config.agent, **{name: data.draw(AGENT_VALUES[name])})
+    other = dataclasses.replace(config, agent=changed)
+    assert (made_run(0, other).run_id == made_run(0, config).run_id) == (other == config)
+
+
+def test_ids_are_readable_file_names() -> None:
+    assert made_run(7).run_id.startswith("pointmaze-umaze.erdp.seed7.")
+    assert set(made_run(7).run_id) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
+
+
+@pytest.mark.parametrize("method", ["erdp", "bc-diffusion"])
+def test_records_are_read_back(ledger: Ledger, method: str) -> None:
+    run = made_run(3, small_config("agent.T=4", method=method))
+    ledger.run(run.run_id).create(run.record())
+    record = ledger.run(run.run_id).record()
+    assert Run.from_record(record) == run
+    assert record["paper_config"] == resolve("pointmaze-umaze", "pointmaze", method, "paper").to_dict()
+
+
+def test_a_record_of_another_version_is_refused() -> None:
+    record = {**made_run().record(), "algorithm_version": 0, "run_id": "pointmaze-umaze.erdp.seed0.000000000000"}
+    with pytest.raises(LedgerError, match=r"seed0\.000000000000 was made by another version"):
+        Run.from_record(record)
+
+
+# --- Plans ---
+
+
+def planned(tmp_path: Path, **changes: Any) -> Plan:
+    path = tmp_path / "data.hdf5"
+    if not path.exists():
+        data = transitions()
+        with h5py.File(path, "w") as file:
+            for name in ("observations", "actions", "rewards", "terminals"):
+                file[name] = getattr(data, name)
+    request: dict[str, Any] = {
+        "profile": "smoke",
+        "source": "auto",
+        "protocol": "paper",
+        "tasks": ["pointmaze-umaze", "pointmaze-medium"],
+        "methods": ["erdp", "bc-diffusion"],
+        "seeds": [0, 1, 5],
+        "files": {"pointmaze-umaze": path},
+    }
+    return make_plan("pointmaze", **{**request, **changes})
+
+
+def test_a_plan_has_a_cell_for_everything_and_a_gap_where_data_are_missing(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    asked = itertools.product(["pointmaze-umaze", "pointmaze-medium"], ["erdp", "bc-diffusion"], [0, 1, 5])
+    assert [(cell.task, cell.method, cell.seed) for cell in plan.cells] == list(asked)
+    assert len({run.run_id for run in plan.runs}) == len(plan.runs) == 6
+    assert {run.source for run in plan.runs} == {"file"}
+    for cell in plan.cells:
+        assert (cell.run is None) == (cell.task == "pointmaze-medium") == (cell.gap is not None)
+    assert len(plan.gaps) == 1
+    assert "collect pointmaze-medium" in plan.gaps[0]
+    assert "\n" not in plan.gaps[0]
+    record = plan.record()
+    assert [cell["run_id"] for cell in record["cells"]] == [
+        cell.run.run_id if cell.run else None for cell in plan.cells
+    ]
+    assert record["name"] == plan.name
+
+
+def test_data_that_are_there_but_bad_stop_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "data.hdf5").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="damaged"):
+        planned(tmp_path)
+
+
+def test_bad_settings_stop_the_plan_before_data_are_read(tmp_path: Path) -> None:
+    (tmp_path / "data.hdf5").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match=r"agent\.alpa"):
+        planned(tmp_path, settings=["agent.alpa=1"])
+
+
+def test_names_of_plans_differ_with_the_request(tmp_path: Path) -> None:
+    variants: list[dict[str, Any]] = [
+        {},
+        {"seeds": [0, 1]},
+        {"methods": ["erdp"]},
+        {"protocol": "last"},
+        {"profile": "quick"},
+        {"settings": ["agent.T=4"]},
+        {"tasks": ["pointmaze-umaze"]},
+    ]
+    names = [planned(tmp_path, **changes).name for changes in variants]
+    assert len(set(names)) == len(names)
+    assert planned(tmp_path).name == names[0]
+    assert names[0].startswith("pointmaze-smoke-")
+
+
+# --- What is left to do ---
+
+
+def test_failed_and_finished_runs_are_not_planned_again(tmp_path: Path, ledger: Ledger) -> None:
+    plan = planned(tmp_path)
+    finished, failed, started, *rest = plan.runs
+    for run in (finished, failed, started):
+        ledger.run(run.run_id).create(run.record())
+    ledger.run(finished.run_id).finish({"step": 40})
+    ledger.run(failed.run_id).fail({"step": 3, "reason": "loss not finite at step 3"})
+    assert missing_runs(plan, ledger) == [started, *rest]
+
+
+# --- Packs ---
+
+
+def checkpoints(ledger: Ledger, run: Run, *steps: int) -> None:
+    folder = ledger.run(run.run_id)
+    folder.create(run.record())
+    for step in steps:
+        folder.checkpoints.write(step, b"state")
+
+
+def shapes(packs: Sequence[Pack]) -> list[list[int]]:
+    """Seeds of each pack, in order."""
+    return sorted(sorted(run.seed for run in pack.runs) for pack in packs)
+
+
+def test_packs_share_structure_and_data(ledger: Ledger) -> None:
+    runs = [
+        made_run(seed, config)
+        for seed in (0, 1)
+        for config in (
+            small_config(),
+            small_config("agent.alpha=0.3", "agent.actor_lr=0.01"),
+            small_config("agent.T=4"),
+            small_config("trainer.steps=60"),
+            small_config(method="bc-diffusion"),
+        )
+    ]
+    runs += [CHANGES[change](made_run()) for change in ("task", "source", "data")]
+    packs = make_packs(runs, ledger, slots=1)
+    assert sorted(run.run_id for pack in packs for run in pack.runs) == sorted(run.run_id for run in runs)
+    assert all(len({run.pack_key for run in pack.runs}) == 1 for pack in packs)
+    # Both seeds and both alphas together; the others by twos and alone.
+    assert sorted(len(pack.runs) for pack in packs) == [1, 1, 1, 2, 2, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("slots", "sizes"), [(1, [5]), (2, [2, 3]), (3, [1, 2, 2]), (5, [1, 1, 1, 1, 1]), (16, [1, 1, 1, 1, 1])]
+)
+def test_packs_are_split_to_fill_the_slots(ledger: Ledger, slots: int, sizes: list[int]) -> None:
+    packs = make_packs([made_run(seed) for seed in range(5)], ledger, slots)
+    assert sorted(len(pack.runs) for pack in packs) == sizes
+
+
+def test_the_most_work_comes_first(ledger: Ledger) -> None:
+    runs = [made_run(0), made_run(1, small_config("trainer.steps=400")), made_run(2, small_config("agent.M=64"))]
+    costs = [pack.cost for pack in make_packs(runs, ledger, 1)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] > costs[-1]
+
+
+@given(
+    counts=st.lists(st.integers(1, 7), min_size=1, max_size=4),
+    slots=st.integers(1, 8),
+)
+def test_every_run_is_in_one_pack(tmp_path_factory: pytest.TempPathFactory, counts: list[int], slots: int) -> None:
+    ledger = Ledger(tmp_path_factory.getbasetemp() / "empty")
+    runs = [
+        made_run(seed, small_config(f"agent.T={3 + group}"))
+        for group, count in enumerate(counts)
+        for seed in range(count)
+    ]
+    packs = make_packs(runs, ledger, slots)
+    assert sorted(run.run_id for pack in packs for run in pack.runs) == sorted(run.run_id for run in runs)
+
+
+def test_no_runs_no_packs(ledger: Ledger) -> None:
+    assert make_packs([], ledger, 2) == []
+
+
+def test_runs_at_different_steps_do_not_train_together(ledger: Ledger) -> None:
+    for seed, steps in enumerate([(), (), (20, 40), (20, 40), (60, 80)]):
+        checkpoints(ledger, made_run(seed), *steps)
+    packs = make_packs([made_run(seed) for seed in range(5)], ledger, 1)
+    assert shapes(packs) == [[0, 1], [2, 3], [4]]
+
+
+def test_a_run_ahead_rolls_back_where_it_still_holds_its_companions_step(ledger: Ledger) -> None:
+    """A kill between two runs' commits leaves one of them an interval ahead."""
+    for seed, steps in enumerate([(20, 40), (40, 60), (40, 60), (20,)]):
+        checkpoints(ledger, made_run(seed), *steps)
+    packs = make_packs([made_run(seed) for seed in range(4)], ledger, 1)
+    # 1 and 2 go back to 40 with 0; not all three hold 20.
+    assert shapes(packs) == [[0, 1, 2], [3]]
+
+
+def test_a_run_ahead_never_rolls_back_to_nothing(ledger: Ledger) -> None:
+    checkpoints(ledger, made_run(0))
+    checkpoints(ledger, made_run(1), 20)
+    assert shapes(make_packs([made_run(0), made_run(1)], ledger, 1)) == [[0], [1]]
