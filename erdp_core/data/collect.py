@@ -52,9 +52,10 @@ def collect_pointmaze(task: Task, *, rows: int = ROWS, seed: int = 0, overwrite:
         raise DataError(f"{folder} is there already: use --overwrite to collect {task.name} anew")
     environment = PointMaze(POINT_MAZES[task.environment.name])
     episodes = list(walks(environment, rows, seed))
+    goal_x, goal_y = environment.goal
     description = (
-        f"{rows} rows of a noisy PD controller's walks (seed {seed}, MuJoCo {mujoco.__version__}); reward and termination "
-        f"within {environment.success_radius} m of ({environment.goal[0]:g}, {environment.goal[1]:g})"
+        f"{rows} rows of a noisy PD controller's walks (seed {seed}, MuJoCo {mujoco.__version__}), "
+        f"reward and termination within {environment.success_radius} m of ({goal_x:g}, {goal_y:g})"
     )
     try:
         _store(task.local_id, folder, environment, episodes, description)
