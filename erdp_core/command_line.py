@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from erdp_core.errors import UserError
@@ -24,12 +25,23 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (--help shows the options)\n")
 
 
+def user_path(text: str | Path) -> Path:
+    """A path as a user wrote it, `~` expanded. Raises UserError where that user has no home."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{text}: {error}") from None
+
+
 def run(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """The exit status of a command; a user's mistake is told in one line and is status 2."""
+    """The exit status of a command; a mistake of the user's, or of a path of theirs, is told in one line: status 2."""
     try:
         return command(argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'} cannot be used: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped: the same command goes on from what is done", file=sys.stderr)

@@ -18,23 +18,29 @@ def _number(default: Any, low: float, high: float) -> Any:
 
 
 def _check(prefix: str, config: Any) -> None:
-    """Check each field of a config class against its declared type, choices and limits."""
-    hints = typing.get_type_hints(type(config))
+    """Check each field of a config against its declared type, choices and limits; whole numbers become floats."""
     for item in dataclasses.fields(config):
-        value, hint, name = getattr(config, item.name), hints[item.name], f"{prefix}.{item.name}"
-        if typing.get_origin(hint) is Literal:
-            choices = typing.get_args(hint)
-            if value not in choices:
-                raise ConfigError(f"{name}={value!r} is not one of {', '.join(map(str, choices))}")
-            continue
-        if hint is float and isinstance(value, int) and not isinstance(value, bool):
-            object.__setattr__(config, item.name, float(value))
-        elif not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-            raise ConfigError(f"{name}={value!r} is not of type {hint.__name__}")
-        if "low" in item.metadata:
-            low, high = item.metadata["low"], item.metadata["high"]
-            if not low <= getattr(config, item.name) <= high:
-                raise ConfigError(f"{name}={value!r} is outside [{low}, {high}]")
+        value = getattr(config, item.name)
+        checked = _check_value(f"{prefix}.{item.name}", value, type(config), item.name)
+        object.__setattr__(config, item.name, checked)
+
+
+def _check_value(key: str, value: Any, cls: type[Any], name: str) -> Any:
+    """The value as its field holds it. Raises ConfigError that names what is allowed."""
+    hint = typing.get_type_hints(cls)[name]
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ConfigError(f"{key}={value!r} is not one of {', '.join(map(str, choices))}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{key}={value!r} is not of type {hint.__name__}")
+    limits = cls.__dataclass_fields__[name].metadata
+    if "low" in limits and not limits["low"] <= value <= limits["high"]:
+        raise ConfigError(f"{key}={value!r} is outside [{limits['low']}, {limits['high']}]")
+    return value
 
 
 @dataclass(frozen=True)
@@ -302,6 +308,26 @@ def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     return parsed
 
 
+def check_settings(settings: Sequence[str], methods: Sequence[str]) -> None:
+    """Raise ConfigError for a setting that no chosen method has, or that no method could take."""
+    parsed = parse_settings(settings)
+    keys = [setting.partition("=")[0] for setting in settings]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(f"--set gives {key} twice")
+    others: dict[str, list[type[Any]]] = {"trainer": [TrainerConfig], "evaluation": [EvaluationConfig]}
+    for group, values in parsed.items():
+        for name, value in values.items():
+            classes = others.get(group) or list(METHODS.values())
+            owners = [cls for cls in classes if name in {item.name for item in dataclasses.fields(cls)}]
+            if group == "agent" and not any(METHODS[method] in owners for method in methods):
+                named = ", ".join(method for method, cls in METHODS.items() if cls in owners)
+                raise ConfigError(f"agent.{name} is a setting of {named}, not of {', '.join(methods)}: leave it out")
+            for cls in owners:
+                # Clashes with other settings are for `resolve`; here each value stands alone.
+                _check_value(f"{group}.{name}", value, cls, name)
+
+
 def _parse_value(key: str, text: str, hint: Any) -> Any:
     if typing.get_origin(hint) is Literal:
         return text
@@ -310,6 +336,8 @@ def _parse_value(key: str, text: str, hint: Any) -> Any:
             raise ConfigError(f"{key}={text!r} is not of type bool: use true or false")
         return text.lower() == "true"
     try:
+        if not text.isascii() or "_" in text:
+            raise ValueError
         return hint(text)
     except ValueError:
         raise ConfigError(f"{key}={text!r} is not of type {hint.__name__}") from None

@@ -19,7 +19,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from erdp_core.errors import UserError
-from orchestration.ledger import Ledger
+from orchestration.ledger import Ledger, LedgerError
 from orchestration.plan import Pack, Run, make_packs
 from orchestration.resources import Resources, local_resources
 from orchestration.trainable import PackTrainable
@@ -81,6 +81,8 @@ class _Report(tune.Callback):
         self.listener = listener
         self.problems: dict[str, str] = {}
         """Reasons by run id."""
+        self.storage_problem: str | None = None
+        """Why the ledger could not be written."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune stores its callbacks for a restore, which never happens here: a listener need not be picklable."""
@@ -94,6 +96,8 @@ class _Report(tune.Callback):
     ) -> None:
         pack = self.packs[trial.config["pack"]]
         if "problem" in result:
+            if result.get("storage"):
+                self.storage_problem = result["problem"]
             self._stop(pack, result["problem"])
         else:
             self.problems |= result["failures"]
@@ -124,7 +128,10 @@ def train(
     address: str,
     listener: Listener,
 ) -> dict[str, str]:
-    """Train runs to their end on a cluster; what is done is in the ledger. Returns problems by run id."""
+    """Train runs to their end on a cluster; what is done is in the ledger. Returns problems by run id.
+
+    Raises LedgerError where the ledger could not be written, and UserError where there is no cluster at the address.
+    """
     resources = connect(address)
     # What goes wrong is told by the listener, in one line; Ray's own account is a page long.
     logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -157,6 +164,8 @@ def train(
             ),
         )
         tuner.fit()
+        if report.storage_problem:
+            raise LedgerError(report.storage_problem)
         return report.problems
     finally:
         ray.shutdown()

@@ -48,10 +48,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--video", type=Path, metavar="FILE.mp4", help="film the first episode")
     options = parser.parse_args(argv)
-    for name, low in (("episodes", 1), ("candidates", 1), ("seed", 0)):
+    for name, low, high in (("episodes", 1, 10_000), ("candidates", 1, 10_000), ("seed", 0, 2**31 - 1)):
         value = getattr(options, name)
-        if value is not None and value < low:
-            raise UserError(f"--{name} is at least {low}, not {value}")
+        if value is not None and not low <= value <= high:
+            raise UserError(f"--{name} is from {low} to {high}, not {value}")
+    if not options.run:
+        raise UserError("name a run: its id, or a part of it")
     return options
 
 
@@ -81,10 +83,7 @@ def read_record(folder: RunFolder) -> Record:
         failure = folder.failure()
         why = f"failed ({failure['reason']})" if failure else "is not finished: run its table again to go on with it"
         raise UserError(f"run {folder.run_id} {why}")
-    try:
-        return folder.record()
-    except ValueError:
-        raise LedgerError(f"{folder.path / 'run.json'} is damaged: delete the run's folder and train it anew") from None
+    return folder.record()
 
 
 def load_policy(folder: RunFolder, which: str, run: "Run", device: str) -> tuple["Algorithm", int]:

@@ -18,17 +18,25 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
+from erdp_core.command_line import user_path
 from erdp_core.errors import UserError
 
 FORMAT = 1
+_NUMBER = (int, float)
+_RUN_KEYS = ("task", "source", "environment", "dataset", "method", "config")
+_PLAN_KEYS = ("table", "cells")
+_STATE_NAME = re.compile(r"step-(\d{9})\.[0-9a-f]{16}\.pt")
 Status = Literal["planned", "started", "finished", "failed"]
 Record = dict[str, Any]
+Kinds = Mapping[str, type | tuple[type, ...]]
 
 
 class LedgerError(UserError):
@@ -54,9 +62,14 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     write_file(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
 
-def read_json(path: Path) -> Record:
-    """A record written by `write_json`."""
-    record: Record = json.loads(path.read_text())
+def read_json(path: Path, remedy: str = "delete it", keys: Collection[str] = ()) -> Record:
+    """A record written by `write_json`, with these keys. Raises LedgerError, which ends in the remedy, if damaged."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        record = None
+    if not isinstance(record, dict) or not record.keys() >= set(keys):
+        raise LedgerError(f"{path} is damaged: {remedy}")
     return record
 
 
@@ -73,8 +86,11 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_lines(path: Path) -> list[Record]:
-    """Records of a JSON-lines file in order of step: torn or damaged lines dropped, the last of each step kept."""
+def read_lines(path: Path, kinds: Kinds = MappingProxyType({"step": int})) -> list[Record]:
+    """Records of a JSON-lines file in order of step: torn or damaged lines dropped, the last of each step kept.
+
+    A line without one of the keys, or with another kind of value there, is damaged.
+    """
     by_step: dict[int, Record] = {}
     if path.exists():
         for line in path.read_bytes().splitlines():
@@ -82,7 +98,7 @@ def read_lines(path: Path) -> list[Record]:
                 record = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(record, dict) and "step" in record:
+            if isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
                 by_step[record["step"]] = record
     return [by_step[step] for step in sorted(by_step)]
 
@@ -96,7 +112,8 @@ class States:
     def _files(self) -> dict[int, Path]:
         if not self.folder.is_dir():
             return {}
-        return {int(path.name[5:14]): path for path in sorted(self.folder.glob("step-*.pt"))}
+        named = ((_STATE_NAME.fullmatch(path.name), path) for path in sorted(self.folder.glob("step-*.pt")))
+        return {int(match[1]): path for match, path in named if match}
 
     def steps(self) -> list[int]:
         """Steps that have a file, oldest first; whether it is intact shows on reading."""
@@ -146,23 +163,26 @@ class RunFolder:
 
     def record(self) -> Record:
         """What the run is."""
-        return read_json(self.path / "run.json")
+        return read_json(self.path / "run.json", "delete the run's folder and run its table again", _RUN_KEYS)
 
     @property
     def status(self) -> Status:
         """planned: nothing there; started: work may be going on; failed: stopped for good; finished."""
-        for status, name in (("finished", "finished.json"), ("failed", "failed.json"), ("started", "run.json")):
+        if not (self.path / "run.json").exists():
+            return "planned"
+        for status, name in (("finished", "finished.json"), ("failed", "failed.json")):
             if (self.path / name).exists():
                 return status  # type: ignore[return-value]
-        return "planned"
+        return "started"
 
     def evaluations(self) -> list[Record]:
         """One record an evaluation, by step."""
-        return read_lines(self.path / "evaluations.jsonl")
+        return read_lines(self.path / "evaluations.jsonl", {"step": int, "score": _NUMBER, "returns": list})
 
     def training(self) -> list[Record]:
         """One record an interval, by step."""
-        return read_lines(self.path / "training.jsonl")
+        kinds: Kinds = {"step": int, "losses": dict, "seconds": _NUMBER, "steps_per_second": _NUMBER}
+        return read_lines(self.path / "training.jsonl", kinds)
 
     def append_evaluation(self, record: Mapping[str, Any]) -> None:
         """Add the record of one evaluation."""
@@ -179,7 +199,7 @@ class RunFolder:
     def failure(self) -> Record | None:
         """Why the run stopped for good, if it did."""
         path = self.path / "failed.json"
-        return read_json(path) if path.exists() else None
+        return read_json(path, "delete it, and the run is trained again", ["reason"]) if path.exists() else None
 
     def finish(self, record: Mapping[str, Any]) -> None:
         """Mark the run done; only then drop the states that resuming needed."""
@@ -198,7 +218,7 @@ class Ledger:
     """A folder of runs, and of the plans that asked for them."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.root = user_path(root).absolute()
 
     @staticmethod
     def open(root: str | Path, *, create: bool = False) -> "Ledger":
@@ -217,13 +237,10 @@ class Ledger:
                 (ledger.root / ".probe").unlink()
             except OSError as error:
                 raise LedgerError(storage_message(ledger.root, error)) from None
-        try:
-            found = read_json(marker).get("format")
-        except (ValueError, AttributeError):
-            raise LedgerError(f"{marker} is damaged: use another folder with --ledger") from None
+        found = read_json(marker, "use another folder with --ledger", ["format"])["format"]
         if found != FORMAT:
             raise LedgerError(
-                f"the ledger at {ledger.root} has format {found}, this version reads format {FORMAT}: "
+                f"the ledger at {ledger.root} has format {found!r}, this version reads format {FORMAT}: "
                 "use the version that wrote it, or another folder with --ledger"
             )
         return ledger
@@ -245,8 +262,14 @@ class Ledger:
         write_json(folder / f"{name}.json", record)
 
     def plans(self) -> dict[str, Record]:
-        """Every table that was asked for, by name."""
-        return {path.stem: read_json(path) for path in sorted((self.root / "plans").glob("*.json"))}
+        """Every table that was asked for, by name; damaged plans are left out: asking again writes them anew."""
+        found = {}
+        for path in sorted((self.root / "plans").glob("*.json")):
+            try:
+                found[path.stem] = read_json(path, "run its table again", _PLAN_KEYS)
+            except LedgerError:
+                continue
+        return found
 
 
 def storage_message(root: Path, error: OSError) -> str:

@@ -1,15 +1,18 @@
 """The options that every command which trains a grid shares."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from erdp_core.command_line import Parser
-from erdp_core.config import METHODS, PROFILES, PROTOCOLS
+from erdp_core.command_line import Parser, user_path
+from erdp_core.config import METHODS, PROFILES, PROTOCOLS, check_settings
 from erdp_core.data.load import SOURCES
 from erdp_core.errors import UserError, suggestion
 from erdp_core.tasks import TABLES, get_task, table_tasks
+
+MAX_SEEDS, MAX_SEED = 1000, 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
             if name not in tasks:
                 raise UserError(f"table {arguments.table!r} has no task {name!r}: {suggestion(name, tasks)}")
         tasks = tuple(dict.fromkeys(chosen))
+        if not tasks:
+            raise UserError(f"--tasks names no task of table {arguments.table!r}")
     methods = tuple(dict.fromkeys(name for name in arguments.methods.split(",") if name))
     for kind, names, valid in (
         ("method", methods, METHODS),
@@ -77,6 +82,7 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
                 raise UserError(f"unknown {kind} {name!r}: {suggestion(name, valid)}")
     if not methods:
         raise UserError(f"--methods names no method: {', '.join(METHODS)}")
+    check_settings(arguments.settings, methods)
     return Options(
         arguments.table,
         tasks,
@@ -97,18 +103,18 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
 
 def parse_seeds(text: str) -> tuple[int, ...]:
     """`5` as 0 to 4, `0,1,7` as they are. Raises UserError for anything else."""
-    try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 0 or ("," not in text and numbers[0] < 1):
+    if not re.fullmatch(r"[0-9]+(,[0-9]+)*,?", text) or text == "0":
         raise UserError(f"--seeds takes a number of seeds (5) or a list of them (0,1,7), not {text!r}")
+    numbers = [int(part) for part in text.split(",") if part]
+    limit = MAX_SEED if "," in text else MAX_SEEDS
+    if max(numbers) > limit:
+        raise UserError(f"--seeds {text}: {max(numbers)} is more than {limit}")
     return tuple(dict.fromkeys(numbers)) if "," in text else tuple(range(numbers[0]))
 
 
 def parse_files(pairs: Sequence[str], tasks: Sequence[str]) -> dict[str, Path]:
     """`TASK=FILE` pairs by task. Raises UserError for a task that is not in the table."""
-    files = {}
+    files: dict[str, Path] = {}
     for pair in pairs:
         name, equals, path = pair.partition("=")
         if not equals or not path:
@@ -116,5 +122,7 @@ def parse_files(pairs: Sequence[str], tasks: Sequence[str]) -> dict[str, Path]:
         get_task(name)
         if name not in tasks:
             raise UserError(f"--data names {name!r}, which is not among the tasks to run: {', '.join(tasks)}")
-        files[name] = Path(path).expanduser()
+        if name in files:
+            raise UserError(f"--data names {name!r} twice")
+        files[name] = user_path(path)
     return files

@@ -15,6 +15,8 @@ from erdp_core.tasks import EnvironmentSpec, get_task
 from orchestration.ledger import FORMAT, Ledger, LedgerError, Record
 
 PRECISION = "float32"
+STEP_OVERHEAD = 0.2
+"""GFLOP that a step's fixed cost is worth on a CPU core: calls, not arithmetic. It is why runs train in packs."""
 
 
 @dataclass(frozen=True)
@@ -224,9 +226,14 @@ class Pack:
         return f"{self.runs[0].task} {self.runs[0].method} seed{'s' if len(self.runs) > 1 else ''} {seeds}"
 
     @property
+    def step_gflop(self) -> float:
+        """Arithmetic of one step in GFLOP, with what a step takes however few its runs are."""
+        return STEP_OVERHEAD + sum(step_gflop(run) for run in self.runs)
+
+    @property
     def cost(self) -> float:
-        """Arithmetic of the pack's training in GFLOP."""
-        return sum(step_gflop(run) * run.config.trainer.steps for run in self.runs)
+        """The pack's training, in GFLOP."""
+        return self.step_gflop * self.runs[0].config.trainer.steps
 
 
 def step_gflop(run: Run) -> float:
@@ -255,8 +262,8 @@ def missing_runs(plan: Plan, ledger: Ledger) -> list[Run]:
 def make_packs(runs: Sequence[Run], ledger: Ledger, slots: int) -> list[Pack]:
     """Packs of runs that share everything structural and a step to go on from, the most work first.
 
-    Packs are split where that evens the slots' work out: R runs cost about R times one on a CPU. A run ahead of its
-    companions rolls back to a step of theirs only where it still has that step's checkpoint.
+    Packs are split where that evens the slots' work out by more than it costs. A run ahead of its companions rolls back
+    to a step of theirs only where it still has that step's checkpoint.
     """
     if not runs:
         return []

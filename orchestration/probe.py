@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestration.ledger import Ledger, read_json, write_json
-from orchestration.plan import Pack, step_gflop
+from orchestration.ledger import Ledger, LedgerError, read_json, write_json
+from orchestration.plan import Pack
 
 ASSUMED_GFLOPS = {"cpu": 40.0, "cuda": 5000.0}
 """GFLOP/s that an estimate without a probe assumes: of one core, of one GPU."""
@@ -32,7 +32,10 @@ class Cost:
 def costs(packs: Sequence[Pack], ledger: Ledger, device: str, threads: int, probe: bool) -> list[Cost]:
     """Cost of each pack, in order; with `probe`, each shape is measured anew on this machine and remembered."""
     path = ledger.root / "probes.json"
-    known: dict[str, Any] = read_json(path) if path.exists() else {}
+    try:
+        known: dict[str, Any] = read_json(path)
+    except LedgerError:
+        known = {}  # there is none, or it is damaged: it only saves measuring anew
     if probe:
         for key, pack in {_key(pack, device, threads): pack for pack in packs}.items():
             known[key] = _measure(pack, device, threads)
@@ -40,9 +43,8 @@ def costs(packs: Sequence[Pack], ledger: Ledger, device: str, threads: int, prob
     found = []
     for pack in packs:
         measured = known.get(_key(pack, device, threads))
-        gflop = sum(step_gflop(run) for run in pack.runs)
         rate = ASSUMED_GFLOPS[device] * (threads if device == "cpu" else 1)
-        found.append(Cost(gflop / rate * 1e3 if measured is None else measured, measured is not None))
+        found.append(Cost(pack.step_gflop / rate * 1e3 if measured is None else measured, measured is not None))
     return found
 
 

@@ -34,8 +34,9 @@ def command(argv: Sequence[str] | None) -> int:
         files=options.files,
     )
     ledger = Ledger(options.ledger)
-    if not options.dry_run or (ledger.root / "ledger.json").exists():
-        ledger = Ledger.open(options.ledger, create=not options.dry_run)
+    writes = options.probe or not options.dry_run
+    if writes or (ledger.root / "ledger.json").exists():
+        ledger = Ledger.open(options.ledger, create=writes)
     to_train = missing_runs(plan, ledger)
     print_plan(plan, ledger, to_train)
     if options.dry_run:

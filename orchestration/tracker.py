@@ -103,8 +103,12 @@ class Tracker:
     def __init__(self, ledger: Ledger, uri: str) -> None:
         self.ledger = ledger
         self.uri = uri
-        scheme = urlsplit(uri).scheme.split("+")[0]
-        if scheme not in (*_SERVERS, *_DATABASES):
+        try:
+            parts = urlsplit(uri)
+        except ValueError:
+            parts = urlsplit("")
+        scheme = parts.scheme.split("+")[0]
+        if (scheme == "sqlite" and not parts.path.strip("/")) or scheme not in (*_SERVERS, *_DATABASES):
             raise UserError(
                 f"{without_password(uri)!r} is no tracking URI: name a server (http://HOST:PORT) or a database "
                 "(sqlite:////ABSOLUTE/PATH.db) with --tracking-uri"

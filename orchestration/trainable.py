@@ -44,7 +44,7 @@ class PackTrainable(tune.Trainable):
         except UserError as error:
             return {"problem": str(error), "done": True}
         except OSError as error:
-            return {"problem": storage_message(self._ledger.root, error), "done": True}
+            return {"problem": storage_message(self._ledger.root, error), "storage": True, "done": True}
         return dataclasses.asdict(progress)
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def command(argv: Sequence[str] | None) -> int:
 def _collect(tasks: Sequence[Task], overwrite: bool) -> int:
     for task in tasks:
         folder = local_path(task)
-        if folder is not None and folder.exists() and not overwrite:
+        if folder is not None and folder.is_dir() and not overwrite:
             print(f"{task.name}: there already ({folder}); --overwrite collects it anew")
             continue
         folder = collect_pointmaze(task, overwrite=overwrite)

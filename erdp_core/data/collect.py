@@ -7,6 +7,7 @@ Walks go on after such a row, so terminals stand in the middle of episodes, in r
 is a transition of its own, and a Minari episode is here no more than rows that follow one another in the simulator.
 """
 
+import errno
 import os
 import shutil
 import tempfile
@@ -35,6 +36,8 @@ EPISODE_ROWS = 100
 POSITION_GAIN, VELOCITY_GAIN = 10.0, 1.0
 ACTION_NOISE = 0.5
 """Standard deviation of the noise on the controller's action."""
+FREE_BYTES = 64 * 2**20
+"""Room on the disk below which nothing is collected; a dataset takes a fifth of it."""
 WAYPOINT_RADIUS = 0.25
 """Metres from a waypoint, or from the end of a path, at which it counts as reached."""
 
@@ -114,6 +117,9 @@ def _store(
     """Make the dataset in a hidden folder beside the others, then rename it into its place."""
     root = minari_root()
     root.mkdir(parents=True, exist_ok=True)
+    # HDF5 does not survive a disk that fills while it writes: a full one must be found before.
+    if shutil.disk_usage(root).free < FREE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
     beside = Path(tempfile.mkdtemp(prefix=".collecting-", dir=root))
     try:
         with _minari_root(beside), warnings.catch_warnings():

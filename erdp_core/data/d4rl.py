@@ -90,7 +90,9 @@ def evaluation_environment(path: Path, attributes: Mapping[str, Any], task: Task
         return task.environment if name == task.environment.name else EnvironmentSpec(name, {})
     goal = np.asarray(attributes["evaluation_goal"])
     if goal.shape != (2,) or goal.dtype.kind not in "iuf" or not np.isfinite(goal).all():
-        raise DataError(f"{path}: its attribute evaluation_goal={attributes['evaluation_goal']!r} is not [x, y]")
+        raise DataError(
+            f"{path}: its attribute evaluation_goal of shape {goal.shape} is not [x, y], two finite numbers"
+        )
     return EnvironmentSpec(name, {"evaluation_goal": [float(value) for value in goal]})
 
 
@@ -114,7 +116,7 @@ def _opened(path: Path) -> "Iterator[h5py.File]":
     if not path.exists():
         raise DataError(f"no file {path}")
     if not path.is_file():
-        raise DataError(f"{path} is a folder, not an HDF5 file")
+        raise DataError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}, not an HDF5 file")
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -133,9 +135,14 @@ def _read(path: Path, file: "h5py.File", key: str, dimensions: int) -> Floats:
     if not isinstance(file.get(key), h5py.Dataset):
         present = ", ".join(sorted(name for name, item in file.items() if isinstance(item, h5py.Dataset)))
         raise DataError(f"{path}: key {key!r} is missing (it has: {present or 'none'})")
-    raw: npt.NDArray[Any] = file[key][()]
-    if raw.dtype.kind not in "biuf":
-        raise DataError(f"{path}: key {key!r} is not numeric (it is {raw.dtype})")
+    if file[key].shape is None:
+        raise DataError(f"{path}: key {key!r} is empty")
+    if file[key].dtype.kind not in "biuf":
+        raise DataError(f"{path}: key {key!r} is not numeric (it is {file[key].dtype})")
+    try:
+        raw: npt.NDArray[Any] = np.asarray(file[key][()])
+    except MemoryError:
+        raise DataError(f"{path}: key {key!r} of shape {file[key].shape} does not fit into memory") from None
     if dimensions == 1 and raw.ndim == 2 and raw.shape[1] == 1:
         raw = raw[:, 0]
     if raw.ndim != dimensions:

@@ -8,7 +8,7 @@ import gymnasium
 import minari
 import numpy as np
 
-from erdp_core.data.transitions import Transitions
+from erdp_core.data.transitions import Floats, Transitions
 from erdp_core.data.validation import check_finite, clip_actions
 from erdp_core.errors import DataError
 
@@ -54,14 +54,29 @@ def read_minari(folder: Path) -> tuple[Transitions, tuple[str, ...]]:
             columns["next_observations"].append(episode["observations"][1:])
             columns["rewards"].append(episode["rewards"])
             columns["terminals"].append(episode["terminations"])
-    except (OSError, ValueError, KeyError, AssertionError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise DataError(f"the Minari dataset in {folder} is damaged ({type(error).__name__}: {reason})") from None
-    if not any(len(rewards) for rewards in columns["rewards"]):
-        raise DataError(f"{folder}: no transition in it")
-    arrays = {name: np.concatenate(parts).astype(np.float32) for name, parts in columns.items()}
+        if not any(len(rewards) for rewards in columns["rewards"]):
+            raise DataError(f"{folder}: no transition in it")
+        arrays = {name: _column(folder, name, parts) for name, parts in columns.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".removesuffix(": ")
+        raise DataError(
+            f"the Minari dataset in {folder} is damaged ({reason}): delete it, or collect it anew with --overwrite"
+        ) from None
     check_finite(folder, arrays)
     arrays["actions"], notes = clip_actions(folder, arrays["actions"])
     if description:
         notes = (*notes, description)
     return Transitions(**arrays), notes
+
+
+def _column(folder: Path, name: str, parts: list[Any]) -> Floats:
+    """Episodes' arrays as one, float32: [N] for rewards and terminals, else [N, size]."""
+    column = np.concatenate(parts)
+    if column.dtype.kind not in "biuf":
+        raise DataError(f"{folder}: its {name} are not numeric (they are {column.dtype})")
+    dimensions = 1 if name in ("rewards", "terminals") else 2
+    if column.ndim != dimensions:
+        raise DataError(
+            f"{folder}: its {name} have shape {column.shape}, not {'[N]' if dimensions == 1 else '[N, size]'}"
+        )
+    return column.astype(np.float32)

@@ -270,9 +270,9 @@ def test_another_mujoco_is_told(ledger: Ledger, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--episodes", "0"), "--episodes is at least 1, not 0"),
-        (("--seed", "-1"), "--seed is at least 0, not -1"),
-        (("--candidates", "0"), "--candidates is at least 1, not 0"),
+        (("--episodes", "0"), "--episodes is from 1 to 10000, not 0"),
+        (("--seed", "-1"), "--seed is from 0 to 2147483647, not -1"),
+        (("--candidates", "0"), "--candidates is from 1 to 10000, not 0"),
         (("--candidates", "4"), "bc-diffusion acts by one sample"),
         (("--video", "out.avi"), "videos are .mp4 files"),
         (("--video", "out"), "videos are .mp4 files"),

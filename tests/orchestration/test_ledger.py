@@ -184,13 +184,15 @@ def test_keep_deletes_other_states_and_leftovers(tmp_path: Path) -> None:
 
 # --- Runs ---
 
+WHAT = {"task": "x", "source": "x", "environment": {}, "dataset": {}, "method": "x", "config": {}}
+
 
 def test_status_follows_the_files(ledger: Ledger) -> None:
     run = ledger.run("a")
     statuses: list[str] = [run.status]
     assert list(ledger.runs()) == []
-    run.create({"run_id": "a", "seed": 3})
-    run.create({"run_id": "a", "seed": 4})
+    run.create({**WHAT, "seed": 3})
+    run.create({**WHAT, "seed": 4})
     statuses.append(run.status)
     assert run.record()["seed"] == 3
     assert [found.run_id for found in ledger.runs()] == ["a"]
@@ -220,7 +222,7 @@ def test_best_step_is_the_earliest_of_equals(ledger: Ledger) -> None:
     run.create({})
     assert run.best_step() is None
     for step, score in ((10, 1.0), (20, 5.0), (30, 5.0), (40, 9.0)):
-        run.append_evaluation({"step": step, "score": score})
+        run.append_evaluation({"step": step, "score": score, "returns": [score]})
     assert run.best_step() == 40
     assert run.best_step(until=30) == 20
     assert run.best_step(until=10) == 10
@@ -229,10 +231,10 @@ def test_best_step_is_the_earliest_of_equals(ledger: Ledger) -> None:
 
 def test_plans(ledger: Ledger) -> None:
     assert ledger.plans() == {}
-    ledger.write_plan("b", {"x": 1})
-    ledger.write_plan("a", {"x": 2})
-    ledger.write_plan("b", {"x": 3})
-    assert ledger.plans() == {"a": {"x": 2}, "b": {"x": 3}}
+    ledger.write_plan("b", {"table": "x", "cells": [1]})
+    ledger.write_plan("a", {"table": "x", "cells": [2]})
+    ledger.write_plan("b", {"table": "x", "cells": [3]})
+    assert {name: plan["cells"] for name, plan in ledger.plans().items()} == {"a": [2], "b": [3]}
     assert list(ledger.runs()) == []
 
 
@@ -324,12 +326,12 @@ def test_a_full_disk_keeps_the_old_state(small_disk: Path) -> None:
 
 def test_a_read_only_disk_is_told_and_can_be_read(small_disk: Path) -> None:
     run = Ledger.open(small_disk / "runs", create=True).run("a")
-    run.create({"seed": 1})
+    run.create({**WHAT, "seed": 1})
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(LedgerError, match="cannot be written \\(Read-only file system\\)") as error:
         Ledger.open(small_disk / "runs", create=True)
     one_line(error)
-    assert [found.record() for found in Ledger.open(small_disk / "runs").runs()] == [{"seed": 1}]
+    assert [found.record() for found in Ledger.open(small_disk / "runs").runs()] == [{**WHAT, "seed": 1}]
 
 
 def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:

@@ -263,7 +263,11 @@ def test_packs_share_structure_and_data(ledger: Ledger) -> None:
     ("slots", "sizes"), [(1, [5]), (2, [2, 3]), (3, [1, 2, 2]), (5, [1, 1, 1, 1, 1]), (16, [1, 1, 1, 1, 1])]
 )
 def test_packs_are_split_to_fill_the_slots(ledger: Ledger, slots: int, sizes: list[int]) -> None:
-    packs = make_packs([made_run(seed) for seed in range(5)], ledger, slots)
+    packs = make_packs(
+        [made_run(seed, small_config("agent.M=64", "agent.width=256", "agent.batch_size=256")) for seed in range(5)],
+        ledger,
+        slots,
+    )
     assert sorted(len(pack.runs) for pack in packs) == sizes
 
 
@@ -272,6 +276,12 @@ def test_the_most_work_comes_first(ledger: Ledger) -> None:
     costs = [pack.cost for pack in make_packs(runs, ledger, 1)]
     assert costs == sorted(costs, reverse=True)
     assert costs[0] > costs[-1]
+
+
+def test_small_networks_are_not_split(ledger: Ledger) -> None:
+    """A step's fixed cost is theirs to share."""
+    packs = make_packs([made_run(seed) for seed in range(3)], ledger, slots=3)
+    assert shapes(packs) == [[0, 1, 2]]
 
 
 @given(

@@ -194,6 +194,13 @@ def test_dry_run_and_help_are_quick_and_start_nothing(environment: dict[str, str
         (["--set", "agent.T=2"], "agent.entropy=released needs agent.T >= 3, but agent.T=2"),
         (["--set", "trainer.steps=30"], "trainer.steps=30 is not a multiple of trainer.interval=20"),
         (["--set", "agent.alpha"], "--set takes KEY=VALUE"),
+        (["--set", "agent.alpha=1", "agent.alpha=2"], "--set gives agent.alpha twice"),
+        (
+            ["--methods", "bc-diffusion", "--set", "agent.alpha=1"],
+            "agent.alpha is a setting of erdp, not of bc-diffusion",
+        ),
+        (["--tasks", ","], "--tasks names no task"),
+        (["--ledger", "x" * 300], "cannot be used"),
         (["--data", "pointmaze-umaze"], "--data takes TASK=FILE"),
         (["--data", "hopper-medium-v2=x.hdf5"], "not among the tasks to run"),
         (["--data", "pointmaze-umaze=/nowhere.hdf5"], "/nowhere.hdf5"),

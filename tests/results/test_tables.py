@@ -266,7 +266,8 @@ def test_a_thousand_runs_in_seconds(tmp_path: Path) -> None:
         cells.append({"task": task, "method": method, "seed": seed, "run_id": run_id, "gap": None})
         folder = ledger.root / run_id
         folder.mkdir()
-        record = {"source": "d4rl", "environment": {"name": "x"}, "versions": {}, "dataset": {"notes": []}}
+        record = {"task": task, "method": method, "source": "d4rl", "environment": {"name": "x"}, "versions": {}}
+        record["dataset"] = {"notes": []}
         (folder / "run.json").write_text(json.dumps({**record, "config": config}))
         (folder / "evaluations.jsonl").write_text(evaluations)
         (folder / "finished.json").write_text("{}")

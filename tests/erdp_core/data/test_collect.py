@@ -131,7 +131,7 @@ def test_the_dataset_is_minaris_own(root: Path) -> None:
     dataset = minari.load_dataset("erdp/pointmaze-umaze-v0")
     assert (dataset.total_episodes, dataset.total_steps) == (3, 250)
     assert [len(episode.observations) for episode in dataset] == [101, 101, 51]
-    assert "250 rows from seed 3" in dataset.storage.metadata["description"]
+    assert "250 rows of a noisy PD controller's walks (seed 3" in dataset.storage.metadata["description"]
 
 
 def test_what_is_there_is_replaced_only_when_asked(root: Path) -> None:

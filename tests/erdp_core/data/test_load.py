@@ -64,7 +64,7 @@ def test_auto_falls_back_on_the_local_collection() -> None:
         dataset = load_dataset(task, source)
         assert (dataset.source, dataset.path, len(dataset.transitions)) == ("local", str(folder), 250)
         assert dataset.environment == EnvironmentSpec("pointmaze-umaze", {})
-        assert "250 rows from seed 0" in dataset.notes[-1]
+        assert "250 rows of a noisy PD controller's walks (seed 0" in dataset.notes[-1]
 
 
 def test_a_given_file_goes_before_every_source(tmp_path: Path) -> None:
