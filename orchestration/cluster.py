@@ -49,12 +49,26 @@ def connect(address: str) -> Resources:
         if token.exists():
             token.chmod(0o600)
         return resources
+    _check_answers(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"no Ray cluster at --address {address}: {str(error).splitlines()[0]}") from None
     total = ray.cluster_resources()
     return Resources(int(total.get("CPU", 1)), int(total.get("GPU", 0)))
+
+
+def _check_answers(address: str) -> None:
+    """Raise UserError where nothing answers at HOST:PORT: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        if address == "auto":
+            return
+        raise UserError(f"--address takes local, auto or HOST:PORT, not {address!r}")
+    try:
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"no Ray cluster at --address {address}: {error}") from None
 
 
 class Listener(Protocol):
