@@ -1,7 +1,7 @@
 """MLflow, fed from the ledger: one writer, on the driver; what is there already is never logged again.
 
 An experiment holds the runs of one domain (`pointmaze`, `gym`, ...): a parent run for each cell without its seed
-(`pointmaze-umaze erdp`), below it a child run for each seed (`seed 0`). Both are found by tags, `erdp.group` and
+(`pointmaze-umaze erdp`), below it a child run for each seed (`... seed 0`). Both are found by tags, `erdp.group` and
 `erdp.run_id`, hashes of what determines the result, so that a run is there once however often, from however many
 drivers, and however late the same ledger is fed. A run that several tables share has a tag `table.<plan>` for each.
 
@@ -283,7 +283,9 @@ class Tracker:
             group.parent = self._create(group, tracked_run.group_name(record), started, tags)
         tags |= {"erdp.run_id": run.run_id, "mlflow.parentRunId": group.parent.mlflow_id}
         if run.run_id not in group.children:
-            group.children[run.run_id] = self._create(group, f"seed {record['seed']}", started, tags)
+            # Its own name says what it is: a page that compares runs shows nothing of their parents.
+            name = f"{tracked_run.group_name(record)} seed {record['seed']}"
+            group.children[run.run_id] = self._create(group, name, started, tags)
         child = group.children[run.run_id]
         self._links[run.run_id] = (group.experiment_id, child.mlflow_id)
         tags |= tracked_run.run_tags(run, record, status) | tracked_run.table_tags(self._tables.get(run.run_id, ()))

@@ -46,7 +46,7 @@ def test_children_hold_what_the_ledger_holds(ledger: Ledger) -> None:
     run.finish({"step": 60})
     sync(ledger)
     found = child(ledger, run)
-    assert found.info.run_name == "seed 3"
+    assert found.info.run_name == "pointmaze-umaze erdp seed 3"
     assert found.info.status == "FINISHED"
     assert history(ledger, found, "score") == [(20, 10.0), (40, 70.0), (60, 40.0)]
     assert history(ledger, found, "score_one_candidate") == [(20, 5.0), (40, 35.0), (60, 20.0)]
@@ -88,7 +88,7 @@ def test_one_parent_a_cell_without_its_seed(ledger: Ledger) -> None:
     children = client_of(ledger).search_runs(
         [parents[0].info.experiment_id], f"tags.`mlflow.parentRunId` = '{parents[0].info.run_id}'"
     )
-    assert {found.info.run_name for found in children} == {"seed 0", "seed 1"}
+    assert {found.info.run_name for found in children} == {f"{parents[0].info.run_name} seed {seed}" for seed in (0, 1)}
     assert "seed" not in parents[0].data.params
 
 
