@@ -37,7 +37,7 @@ POSITION_GAIN, VELOCITY_GAIN = 10.0, 1.0
 ACTION_NOISE = 0.5
 """Standard deviation of the noise on the controller's action."""
 FREE_BYTES = 64 * 2**20
-"""Room on the disk below which nothing is collected; a dataset takes a fifth of it."""
+"""Room on the disk below which nothing is collected; a dataset takes a sixth of it."""
 WAYPOINT_RADIUS = 0.25
 """Metres from a waypoint, or from the end of a path, at which it counts as reached."""
 
