@@ -25,6 +25,7 @@ from erdp_core.errors import UserError
 from orchestration import tracked_run
 from orchestration.ledger import Ledger, Record, RunFolder
 from orchestration.tracked_run import Point
+from orchestration.tracker_database import lay_out
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -225,6 +226,8 @@ class Tracker:
 
                     engine = create_sqlalchemy_engine(self.uri)
                     engine.connect().close()
+                    if engine.dialect.name == "sqlite":
+                        lay_out(engine)
                     engine.dispose()
                 self._client = MlflowClient(tracking_uri=self.uri)
             except Exception as error:  # a driver's own errors, or that it is not installed
