@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestration.ledger import Ledger
-from orchestration.plan import Pack, Plan, Run, make_packs
+from orchestration.plan import Pack, Plan, Run, make_packs, step_work
 from orchestration.probe import costs
 from orchestration.progress import Progress
 from orchestration.resources import local_resources
@@ -28,7 +28,8 @@ class Grid:
         steps = pack.runs[0].config.trainer.steps
         known = [set(self.ledger.run(run.run_id).checkpoints.steps()) for run in pack.runs]
         step = max(set.intersection(*known), default=0)
-        self.progress.started(pack.name, [run.run_id for run in pack.runs], steps=steps, step=step)
+        run_ids, work = [run.run_id for run in pack.runs], step_work(pack.runs[0])
+        self.progress.started(pack.name, run_ids, steps=steps, step=step, work_per_step=work)
 
     def advanced(self, pack: Pack, result: Mapping[str, Any]) -> None:
         """A pack finished an interval; `result` is its `PackProgress` as a dictionary."""
@@ -64,8 +65,8 @@ def train_missing(
     from orchestration.cluster import train
 
     done = len({run.run_id for run in plan.runs}) - len(runs)
-    total_steps = sum(run.config.trainer.steps for run in runs)
-    with Progress(done + len(runs), done, total_steps) as progress:
+    total_work = sum(run.config.trainer.steps * step_work(run) for run in runs)
+    with Progress(done + len(runs), done, total_work) as progress:
         return train(runs, ledger, address, Grid(ledger, progress, tracker))
 
 

@@ -236,6 +236,11 @@ class Pack:
         return self.step_gflop * self.runs[0].config.trainer.steps
 
 
+def step_work(run: Run) -> float:
+    """What a step of one run costs beside that of others, as if it were alone in its pack."""
+    return STEP_OVERHEAD + step_gflop(run)
+
+
 def step_gflop(run: Run) -> float:
     """Arithmetic of one training step of one run in GFLOP: its matrix products, a backward pass counting double."""
     agent = run.config.agent

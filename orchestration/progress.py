@@ -23,8 +23,14 @@ class _Pack:
     run_ids: tuple[str, ...]
     step: int
     steps: int
+    work_per_step: float
+    """Of one run."""
     steps_per_second: float | None = None
     scores: list[float] = field(default_factory=list)
+
+    def work(self, steps: int) -> float:
+        """Of so many steps of all its runs."""
+        return steps * len(self.run_ids) * self.work_per_step
 
     @property
     def score_text(self) -> str:
@@ -40,21 +46,21 @@ class _Pack:
 class Progress:
     """The progress of the runs that a plan needs; a context manager, fed with what happens to packs and runs.
 
-        with Progress(total_runs=18, already_done=3, total_steps=15 * 7500) as progress:
-            progress.started("pointmaze-umaze erdp seeds 0,1", ["a", "b"], steps=7500)
+        with Progress(total_runs=18, already_done=3, total_work=15 * 7500 * 0.8) as progress:
+            progress.started("pointmaze-umaze erdp seeds 0,1", ["a", "b"], steps=7500, work_per_step=0.8)
             progress.advanced("pointmaze-umaze erdp seeds 0,1", 1500, 210.0, {"a": 45.0, "b": 60.0})
             progress.failed("b", "loss not finite at step 1700")
             progress.finished("pointmaze-umaze erdp seeds 0,1")
 
-    Time left is what remains of all runs' steps, at the rate measured since the first pack started; a pack's first
-    interval has to end before there is any. Methods may be called from any thread.
+    Time left is what remains of all runs' work (in any unit, the same for all), at the rate measured since the first
+    pack started; a pack's first interval has to end before there is any. Methods may be called from any thread.
     """
 
     def __init__(
         self,
         total_runs: int,
         already_done: int,
-        total_steps: int,
+        total_work: float,
         *,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -62,19 +68,19 @@ class Progress:
         """
         total_runs: runs of the plan, those done included.
         already_done: runs that were finished before.
-        total_steps: `trainer.steps` summed over the runs that are not done.
+        total_work: steps times the work of a step, summed over the runs that are not done.
         console: where to; standard error unless given.
         clock: seconds.
         """
         self._total_runs = total_runs
         self._done = already_done
-        self._remaining = total_steps
+        self._total_work = self._remaining = total_work
         self._console = console or Console(stderr=True)
         self._clock = clock
         self._began = clock()
         self._packs: dict[str, _Pack] = {}
         self._failed: set[str] = set()
-        self._trained = 0
+        self._trained = 0.0
         self._rate_from: float | None = None
         self._rate_to = 0.0
         self._lock = threading.Lock()
@@ -93,12 +99,14 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def started(self, name: str, run_ids: Sequence[str], *, steps: int, step: int = 0) -> None:
+    def started(
+        self, name: str, run_ids: Sequence[str], *, steps: int, step: int = 0, work_per_step: float = 1.0
+    ) -> None:
         """A pack goes to work on its runs, up to `steps`, from `step` where they have checkpoints."""
         with self._lock:
             self._drop(name)
-            self._packs[name] = _Pack(tuple(run_ids), step, steps)
-            self._remaining -= step * len(run_ids)
+            self._packs[name] = pack = _Pack(tuple(run_ids), step, steps, work_per_step)
+            self._remaining -= pack.work(step)
             if self._rate_from is None:
                 self._rate_from = self._clock()
             text = f"{name}: started at step {step}/{steps}; {self._counts()}"
@@ -108,7 +116,7 @@ class Progress:
         """A pack at work finished an interval. scores: the newest of each of its runs that is well, by run id."""
         with self._lock:
             pack = self._packs[name]
-            gained = (step - pack.step) * len(pack.run_ids)
+            gained = pack.work(step - pack.step)
             self._remaining -= gained
             self._trained += gained
             self._rate_to = self._clock()
@@ -124,7 +132,7 @@ class Progress:
             if pack is None:
                 return
             self._done += len(pack.run_ids)
-            self._remaining -= pack.steps * len(pack.run_ids)
+            self._remaining -= pack.work(pack.steps)
             text = f"{name}: finished; {self._counts()}{self._left()}"
         self._line(text)
 
@@ -134,7 +142,7 @@ class Progress:
             for name, pack in list(self._packs.items()):
                 if run_id in pack.run_ids:
                     pack.run_ids = tuple(other for other in pack.run_ids if other != run_id)
-                    self._remaining -= pack.steps - pack.step
+                    self._remaining -= (pack.steps - pack.step) * pack.work_per_step
                     if not pack.run_ids:
                         del self._packs[name]
             self._failed.add(run_id)
@@ -161,7 +169,7 @@ class Progress:
         """Take a pack off; until it is started again, its steps are still to come."""
         pack = self._packs.pop(name, None)
         if pack is not None:
-            self._remaining += pack.step * len(pack.run_ids)
+            self._remaining += pack.work(pack.step)
         return pack
 
     def _line(self, text: str) -> None:
@@ -177,7 +185,7 @@ class Progress:
         return f"runs {self._done} done, {running} running, {len(self._failed)} failed, {self._total_runs} in all"
 
     def _left(self) -> str:
-        if self._rate_from is None or self._trained <= 0 or self._remaining <= 0:
+        if self._rate_from is None or self._trained <= 0 or self._remaining <= 1e-9 * self._total_work:
             return ""
         rate = self._trained / max(self._rate_to - self._rate_from, 1e-9)
         seconds = max(0.0, self._remaining / rate - (self._clock() - self._rate_to))

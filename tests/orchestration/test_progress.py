@@ -27,10 +27,10 @@ class Clock:
 class Plain:
     """A progress that writes to a file, and the lines it wrote."""
 
-    def __init__(self, total_runs: int, already_done: int, total_steps: int) -> None:
+    def __init__(self, total_runs: int, already_done: int, total_work: float) -> None:
         self.clock, self.file = Clock(), io.StringIO()
         console = Console(file=self.file, width=40)
-        self.progress = Progress(total_runs, already_done, total_steps, console=console, clock=self.clock)
+        self.progress = Progress(total_runs, already_done, total_work, console=console, clock=self.clock)
 
     @property
     def lines(self) -> list[str]:
@@ -49,6 +49,20 @@ def test_one_plain_line_an_interval() -> None:
         f"[00:42] {PACK}: step 3000/7500, score 71.7 (45.0 60.0 110.0), 214 steps/s; "
         "runs 3 done, 3 running, 0 failed, 18 in all; about 8 min left",
     ]
+
+
+def test_time_left_weighs_steps_by_their_work() -> None:
+    plain = Plain(2, 0, 100 * 0.9 + 100 * 0.1)
+    with plain.progress as progress:
+        progress.started("dear", ["a"], steps=100, work_per_step=0.9)
+        plain.clock.now += 900
+        progress.advanced("dear", 100, 1.0, {"a": 1.0})
+        assert plain.lines[-1].endswith("; about 2 min left")
+        progress.finished("dear")
+        progress.started("cheap", ["b"], steps=100, work_per_step=0.1)
+        plain.clock.now += 100
+        progress.advanced("cheap", 100, 1.0, {"b": 1.0})
+    assert "left" not in plain.lines[-1]
 
 
 def test_plain_lines_have_no_control_characters() -> None:
