@@ -19,7 +19,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from erdp_core.errors import UserError
-from orchestration.ledger import Ledger, LedgerError
+from orchestration.ledger import Ledger, StorageError
 from orchestration.plan import Pack, Run, make_packs
 from orchestration.resources import Resources, local_resources
 from orchestration.trainable import PackTrainable
@@ -110,7 +110,7 @@ class _Report(tune.Callback):
     ) -> None:
         pack = self.packs[trial.config["pack"]]
         if "problem" in result:
-            if result.get("storage"):
+            if result["storage"]:
                 self.storage_problem = result["problem"]
             self._stop(pack, result["problem"])
         else:
@@ -144,7 +144,7 @@ def train(
 ) -> dict[str, str]:
     """Train runs to their end on a cluster; what is done is in the ledger. Returns problems by run id.
 
-    Raises LedgerError where the ledger could not be written, and UserError where there is no cluster at the address.
+    Raises StorageError where the ledger could not be written, and UserError where there is no cluster at the address.
     """
     resources = connect(address)
     # What goes wrong is told by the listener, in one line; Ray's own account is a page long.
@@ -179,7 +179,7 @@ def train(
         )
         tuner.fit()
         if report.storage_problem:
-            raise LedgerError(report.storage_problem)
+            raise StorageError(report.storage_problem)
         return report.problems
     finally:
         ray.shutdown()

@@ -60,7 +60,7 @@ def train_missing(
 ) -> dict[str, str]:
     """Train a plan's missing runs on the Ray cluster at `address`. Returns problems by run id.
 
-    Raises LedgerError where the ledger could not be written: what was finished before stays.
+    Raises StorageError where the ledger could not be written: what was finished before stays.
     """
     from orchestration.cluster import train
 

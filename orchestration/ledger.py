@@ -22,6 +22,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -40,7 +41,11 @@ Kinds = Mapping[str, type | tuple[type, ...]]
 
 
 class LedgerError(UserError):
-    """The ledger cannot be used as it is: another version's, read-only, full."""
+    """The ledger cannot be used as it is: another version's, damaged, not writable."""
+
+
+class StorageError(LedgerError):
+    """The ledger cannot be written: its disk is full, read-only, gone."""
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -229,14 +234,12 @@ class Ledger:
             if not marker.exists():
                 raise LedgerError(f"no ledger at {ledger.root}: train a table first, or name one with --ledger")
         else:
-            try:
+            with ledger.writing():
                 ledger.root.mkdir(parents=True, exist_ok=True)
                 if not marker.exists():
                     write_json(marker, {"format": FORMAT})
                 write_file(ledger.root / ".probe", b"0" * 4096)
                 (ledger.root / ".probe").unlink()
-            except OSError as error:
-                raise LedgerError(storage_message(ledger.root, error)) from None
         found = read_json(marker, "use another folder with --ledger", ["format"])["format"]
         if found != FORMAT:
             raise LedgerError(
@@ -244,6 +247,14 @@ class Ledger:
                 "use the version that wrote it, or another folder with --ledger"
             )
         return ledger
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """What fails on the way to disk within this is a StorageError."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(storage_message(self.root, error)) from error
 
     def run(self, run_id: str) -> RunFolder:
         """The run of that id, there or not."""

@@ -42,8 +42,10 @@ class PackWork:
 
         Runs that are finished or have failed stay as they are: a pack is tried again whole after a fault.
 
-        Raises DataError where the data are no longer those that the runs were planned with.
+        Raises DataError where the data are no longer those that the runs were planned with, StorageError where the
+        ledger cannot be written.
         """
+        self.ledger = ledger
         self.runs = list(runs)
         self.folders = [ledger.run(run.run_id) for run in runs]
         self.steps = runs[0].config.trainer.steps
@@ -61,8 +63,10 @@ class PackWork:
                 f"the data of {first.task} changed while runs were under way ({first.dataset['path']}): "
                 "put the old file back, or run the table again to plan with the new one"
             )
-        for run, folder in zip(runs, self.working, strict=True):
-            folder.create({**run.record(), "versions": versions(), "git_commit": git_commit()})
+        made_by = {"versions": versions(), "git_commit": git_commit()}
+        with self.ledger.writing():
+            for run, folder in zip(runs, self.working, strict=True):
+                folder.create({**run.record(), **made_by})
         trainer = Trainer(
             get_task(first.task), dataset, [run.config for run in runs], [run.seed for run in runs], device
         )
@@ -72,19 +76,24 @@ class PackWork:
         return trainer
 
     def advance(self) -> PackProgress:
-        """Train one interval and commit it: records first, then the state that says they are complete."""
+        """Train one interval and commit it: records first, then the state that says they are complete.
+
+        Raises StorageError where the ledger cannot be written.
+        """
         step, rate = self.steps, 0.0
         # Where every run has a checkpoint of the last step, only the closing was missing.
         if self.trainer is not None and self.trainer.step < self.steps:
             intervals = self.trainer.run_interval()
-            for index, interval in enumerate(intervals):
-                self._commit(index, interval, self.trainer)
+            with self.ledger.writing():
+                for index, interval in enumerate(intervals):
+                    self._commit(index, interval, self.trainer)
             step, rate = self.trainer.step, intervals[0].training["steps_per_second"]
         if step >= self.steps:
             # Only when all are committed: a run that closes gives up the states that its companions would go on from.
-            for folder in self.working:
-                if folder.status == "started":
-                    self._close(folder)
+            with self.ledger.writing():
+                for folder in self.working:
+                    if folder.status == "started":
+                        self._close(folder)
         scores, failures = {}, {}
         for run, folder in zip(self.runs, self.folders, strict=True):
             failure = folder.failure()

@@ -11,7 +11,7 @@ import torch
 from ray import tune
 
 from erdp_core.errors import UserError
-from orchestration.ledger import Ledger, Record, storage_message
+from orchestration.ledger import Ledger, Record, StorageError
 from orchestration.pack_work import PackWork
 from orchestration.plan import Run
 
@@ -42,9 +42,7 @@ class PackTrainable(tune.Trainable):
                 self._work = PackWork(self._ledger, runs, device)
             progress = self._work.advance()
         except UserError as error:
-            return {"problem": str(error), "done": True}
-        except OSError as error:
-            return {"problem": storage_message(self._ledger.root, error), "storage": True, "done": True}
+            return {"problem": str(error), "storage": isinstance(error, StorageError), "done": True}
         return dataclasses.asdict(progress)
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """A pack at work on a real ledger: what it leaves, and what it goes on from after damage."""
 
 import dataclasses
+import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from erdp_core.data.transitions import Transitions
 from erdp_core.errors import DataError
 from erdp_core.trainer import Trainer
-from orchestration.ledger import Ledger, RunFolder
+from orchestration.ledger import Ledger, RunFolder, StorageError
 from orchestration.pack_work import PackWork
 from orchestration.plan import Run, make_plan
 from tests.small import SMALL, paying_environment, transitions
@@ -248,3 +250,22 @@ def test_changed_data_are_refused(ledger: Ledger, runs: list[Run], tmp_path: Pat
         PackWork(ledger, runs, "cpu")
     assert "data.hdf5" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_written_is_the_ledgers_trouble_alone(
+    ledger: Ledger, runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = work(ledger, runs, 1)
+    folder = pack.folders[1].checkpoints.folder
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    with pytest.raises(StorageError, match="cannot be used") as error:
+        pack.advance()
+    assert str(ledger.root) in str(error.value)
+
+    def no_memory(trainer: Trainer) -> None:
+        raise OSError(errno.ENOMEM, "no memory for another process")
+
+    monkeypatch.setattr(Trainer, "run_interval", no_memory)
+    with pytest.raises(OSError, match="no memory"):
+        pack.advance()
