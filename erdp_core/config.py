@@ -210,6 +210,18 @@ DOMAINS: Mapping[str, Mapping[str, Any]] = {
         "trainer": {"steps": 1_000_000, "interval": 50_000},
         "evaluation": {"episodes": 100},
     },
+    "adroit": {
+        "agent": {"actor_lr": 3e-5, "eta": 0.1, "max_q_backup": False, "grad_norm": 8.0,
+                  "diffusion_loss": "noise", "action_clip": True, "T": 10},
+        "trainer": {"steps": 1_000_000, "interval": 50_000},
+        "evaluation": {"episodes": 100},
+    },
+    "kitchen": {
+        "agent": {"actor_lr": 3e-4, "eta": 0.005, "max_q_backup": False, "grad_norm": 10.0,
+                  "diffusion_loss": "likelihood", "action_clip": False, "T": 10},
+        "trainer": {"steps": 1_000_000, "interval": 50_000},
+        "evaluation": {"episodes": 100},
+    },
     "pointmaze": {
         "agent": {"actor_lr": 3e-4, "eta": 1.0, "max_q_backup": False, "grad_norm": 4.0,
                   "diffusion_loss": "noise", "action_clip": True, "T": 5},
@@ -236,6 +248,7 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "evaluation": {"episodes": 20},
         },
         "antmaze": {"evaluation": {"episodes": 20}},
+        "kitchen": {"evaluation": {"episodes": 5}},  # half a second an episode
     },
     "smoke": {
         "*": {

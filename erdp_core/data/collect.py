@@ -7,22 +7,14 @@ Walks go on after such a row, so terminals stand in the middle of episodes, in r
 is a transition of its own, and a Minari episode is here no more than rows that follow one another in the simulator.
 """
 
-import errno
-import os
-import shutil
-import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import gymnasium
-import minari
 import mujoco
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 
-from erdp_core.data.minari import minari_folder, minari_root
+from erdp_core.data.collection import check_collection, maze_episode, store_collection
 from erdp_core.environments.make import POINT_MAZES
 from erdp_core.environments.maze_environment import within
 from erdp_core.environments.mazes import Cell
@@ -36,8 +28,6 @@ EPISODE_ROWS = 100
 POSITION_GAIN, VELOCITY_GAIN = 10.0, 1.0
 ACTION_NOISE = 0.5
 """Standard deviation of the noise on the controller's action."""
-FREE_BYTES = 64 * 2**20
-"""Room on the disk below which nothing is collected; a dataset takes a sixth of it."""
 WAYPOINT_RADIUS = 0.25
 """Metres from a waypoint, or from the end of a path, at which it counts as reached."""
 
@@ -50,9 +40,7 @@ def collect_pointmaze(task: Task, *, rows: int = ROWS, seed: int = 0, overwrite:
     """
     if task.local_id is None or task.environment.name not in POINT_MAZES:
         raise DataError(f"{task.name} has no collector: its data are D4RL's")
-    folder = minari_folder(task.local_id)
-    if folder.exists() and not overwrite:
-        raise DataError(f"{folder} is there already: use --overwrite to collect {task.name} anew")
+    check_collection(task.local_id, task.name, rows=rows, seed=seed, overwrite=overwrite)
     environment = PointMaze(POINT_MAZES[task.environment.name])
     episodes = list(walks(environment, rows, seed))
     goal_x, goal_y = environment.goal
@@ -60,11 +48,14 @@ def collect_pointmaze(task: Task, *, rows: int = ROWS, seed: int = 0, overwrite:
         f"{rows} rows of a noisy PD controller's walks (seed {seed}, MuJoCo {mujoco.__version__}), "
         f"reward and termination within {environment.success_radius} m of ({goal_x:g}, {goal_y:g})"
     )
-    try:
-        _store(task.local_id, folder, environment, episodes, description)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be written ({error.strerror or error}): set MINARI_DATASETS_PATH") from None
-    return folder
+    return store_collection(
+        task.local_id,
+        episodes,
+        observation_size=4,
+        action_space=environment.action_space,
+        algorithm="shortest paths, PD controller",
+        description=description,
+    )
 
 
 def walks(environment: PointMaze, rows: int, seed: int) -> Iterator[EpisodeBuffer]:
@@ -96,65 +87,4 @@ def _walk(environment: PointMaze, rows: int, stream: np.random.Generator) -> Epi
         observation = environment.hold(actions[row])
         x, y = observation[:2].tolist()
         observations[row + 1] = observation
-    # Judged on the rounded positions that are stored, so that the stored data agree with themselves.
-    success = np.array(
-        [within(x, y, environment.goal, environment.success_radius) for x, y in observations[1:, :2].tolist()]
-    )
-    truncations = np.zeros(rows, np.bool_)
-    truncations[-1] = not success[-1]
-    return EpisodeBuffer(
-        observations=observations,
-        actions=actions,
-        rewards=success.astype(np.float32),
-        terminations=success,
-        truncations=truncations,
-    )
-
-
-def _store(
-    dataset_id: str, folder: Path, environment: PointMaze, episodes: list[EpisodeBuffer], description: str
-) -> None:
-    """Make the dataset in a hidden folder beside the others, then rename it into its place."""
-    root = minari_root()
-    root.mkdir(parents=True, exist_ok=True)
-    # HDF5 does not survive a disk that fills while it writes: a full one must be found before.
-    if shutil.disk_usage(root).free < FREE_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
-    beside = Path(tempfile.mkdtemp(prefix=".collecting-", dir=root))
-    try:
-        with _minari_root(beside), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Minari asks for an e-mail address and an environment's spec
-            minari.create_dataset_from_buffers(
-                dataset_id,
-                episodes,
-                observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float32),
-                action_space=environment.action_space,
-                algorithm_name="shortest paths, PD controller",
-                description=description,
-            )
-        for made in beside.rglob("namespace_metadata.json"):
-            place = root / made.relative_to(beside)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if not place.exists():
-                os.replace(made, place)
-        if folder.exists():
-            os.replace(folder, beside / "replaced")
-        os.replace(beside / dataset_id, folder)
-    finally:
-        if (beside / "replaced").exists() and not folder.exists():
-            os.replace(beside / "replaced", folder)
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-@contextmanager
-def _minari_root(root: Path) -> Iterator[None]:
-    """Let Minari, which takes its root from the environment alone, write under `root`."""
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(root)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MINARI_DATASETS_PATH"]
-        else:
-            os.environ["MINARI_DATASETS_PATH"] = before
+    return maze_episode(observations, actions, environment.goal, environment.success_radius)

@@ -1,17 +1,28 @@
-"""From a task and a source to its data in memory."""
+"""From a task and a source to its data, which are read once a machine."""
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from erdp_core.data.d4rl import evaluation_environment, misaligned_rows, read_d4rl
-from erdp_core.data.minari import minari_folder, read_minari
-from erdp_core.data.transitions import Dataset, Transitions
-from erdp_core.data.validation import check_sizes
-from erdp_core.environments.make import ANT_MAZES
+import numpy as np
+
+from erdp_core.data.cache import Contents, cached
+from erdp_core.data.d4rl import misaligned_rows, plain, read_d4rl
+from erdp_core.data.minari import ANTMAZE, FLAT, Layout, minari_files, minari_folder, read_minari
+from erdp_core.data.transitions import Dataset, Reading, Transitions
+from erdp_core.data.validation import ROUNDING, check_sizes
+from erdp_core.environments.farama_ant_maze import PLACES
+from erdp_core.environments.kitchen import ELEMENTS, goal_of
+from erdp_core.environments.make import ANT_MAZES, ENVIRONMENTS, FARAMA_ANT_MAZES, GYM, KITCHENS, PENS
+from erdp_core.environments.mazes import MAZES
 from erdp_core.errors import DataError, MissingDataError, suggestion
 from erdp_core.tasks import EnvironmentSpec, Task
 
 SOURCES = ("auto", "d4rl", "minari", "local")
+KITCHEN_SIZE = 60
+"""Numbers of Kitchen's observations; the last 30 are the goal."""
 
 
 def d4rl_path(task: Task) -> Path | None:
@@ -23,6 +34,15 @@ def d4rl_path(task: Task) -> Path | None:
     return root / Path(task.d4rl_file).name
 
 
+def minari_paths(task: Task) -> tuple[Path, ...]:
+    """The folders of the task's Minari data that are present: the newest, or all that make them. Empty: not present."""
+    folders = [minari_folder(dataset_id) for dataset_id in task.minari_ids]
+    present = [folder for folder in folders if os.path.exists(folder)]
+    if task.minari_combine:
+        return tuple(folders) if len(present) == len(folders) else ()
+    return tuple(present[:1])
+
+
 def local_path(task: Task) -> Path | None:
     """Where the task's local collection is, or would be. None: the task has none."""
     return None if task.local_id is None else minari_folder(task.local_id)
@@ -32,62 +52,186 @@ def load_dataset(task: Task, source: str = "auto", file: Path | None = None) -> 
     """The task's data.
 
     `file`: a file in D4RL's layout, whatever `source` says (the dataset's source is then `file`). `source`: `d4rl`, the
-    task's file in D4RL's cache folder; `local`, the collection that `python -m erdp_core.data collect` makes; `minari`,
-    which no present task has; `auto`, D4RL's file where it is present, else the local collection.
+    task's file in D4RL's cache folder; `minari`, Minari's data, evaluated in the environment that they belong to;
+    `local`, the collection that `python -m erdp_core.data collect` makes; `auto`, the first of these that is present,
+    Minari's only where they are the same collection as D4RL's, or made in the same way, and no other data.
 
-    Raises DataError, in one line that says what to do, for data that are missing, damaged, or do not fit the task.
+    Data that were loaded before on this machine are mapped from the cache (`erdp_core.data.cache`). Raises DataError,
+    in one line that says what to do, for data that are missing, damaged, or do not fit the task.
     """
     if file is not None:
-        return _load_file(task, "file", file)
+        return _load_d4rl(task, "file", file)
     if source not in SOURCES:
         raise DataError(f"unknown source {source!r}: {suggestion(source, SOURCES)}")
-    if source == "minari":
-        raise MissingDataError(f"{task.name} has no Minari data that are the same as the paper's: use --source auto")
-    d4rl, local = d4rl_path(task), local_path(task)
-    if d4rl is not None and source in ("auto", "d4rl") and d4rl.exists():
-        return _load_file(task, "d4rl", d4rl)
-    if local is not None and source in ("auto", "local") and local.exists():
-        transitions, notes = read_minari(local)
-        return _dataset(task, transitions, "local", local, task.environment, notes)
+    d4rl, minari, local = d4rl_path(task), minari_paths(task), local_path(task)
+    if d4rl is not None and source in ("auto", "d4rl") and os.path.exists(d4rl):
+        return _load_d4rl(task, "d4rl", d4rl)
+    if minari and (source == "minari" or (source == "auto" and task.minari_note is None)):
+        return _load_minari(task, minari)
+    if local is not None and source in ("auto", "local") and os.path.exists(local):
+        return _load_local(task, local)
     raise MissingDataError(_missing(task, source, d4rl, local))
 
 
-def _load_file(task: Task, source: str, path: Path) -> Dataset:
-    found = read_d4rl(path, task.step_limit)
-    environment = evaluation_environment(path, found.attributes, task)
-    notes = list(found.notes)
-    if environment.name != task.environment.name:
-        notes.append(f"evaluated in {environment.name}, where the data were recorded, not in {task.environment.name}")
-    if "note" in found.attributes:
-        notes.append(f"the data say of themselves: {found.attributes['note']}")
-    return _dataset(task, found.transitions, source, path, environment, tuple(notes))
+def _load_d4rl(task: Task, source: str, path: Path) -> Dataset:
+    in_maze, goal = task.environment.name in ANT_MAZES, _kitchen_goal(task.environment)
+    rules = {"format": "d4rl", "step_limit": task.step_limit, "in_maze": in_maze, "goal": goal}
+    contents = cached([path], rules, lambda: _noting_oddities(read_d4rl(path, task.step_limit), in_maze, goal))
+    remarks = list(contents.notes)
+    if "note" in contents.attributes:
+        remarks.append(f"the data say of themselves: {contents.attributes['note']}")
+    return _dataset(task, source, [path], contents, task.environment, remarks)
+
+
+def _load_minari(task: Task, folders: Sequence[Path]) -> Dataset:
+    environment = task.minari_environment
+    assert environment is not None
+    layout = ANTMAZE if environment.name in FARAMA_ANT_MAZES else FLAT
+    if goal := _kitchen_goal(environment):
+        layout = Layout("kitchen", tuple(goal))
+    contents = _cached_minari(folders, layout)
+    remarks = [*contents.notes] if task.minari_note is None else [task.minari_note, *contents.notes]
+    options = contents.attributes.get("env_spec", {}).get("options")
+    if options and environment.name in GYM:
+        remarks.append(f"recorded with {plain(options)}, evaluated without")
+    return _dataset(task, "minari", folders, contents, environment, remarks)
+
+
+def _load_local(task: Task, folder: Path) -> Dataset:
+    contents = _cached_minari([folder], FLAT)
+    return _dataset(task, "local", [folder], contents, task.environment, contents.notes)
+
+
+def _cached_minari(folders: Sequence[Path], layout: Layout) -> Contents:
+    files = [file for folder in folders for file in minari_files(folder)]
+    rules = {"format": "minari", "layout": layout.name, "goal": list(layout.goal)}
+    return cached(files, rules, lambda: read_minari(*folders, layout=layout))
 
 
 def _dataset(
     task: Task,
-    transitions: Transitions,
     source: str,
-    path: Path,
-    environment: EnvironmentSpec,
-    notes: tuple[str, ...],
+    paths: Sequence[Path],
+    contents: Contents,
+    expected: EnvironmentSpec,
+    remarks: Sequence[str],
 ) -> Dataset:
-    check_sizes(path, transitions, environment)
-    if environment.name in ANT_MAZES and (jumps := misaligned_rows(transitions)):
-        notes = (*notes, f"{jumps} of {len(transitions)} rows jump by metres from s to s': misaligned timeouts")
-    return Dataset(transitions, source, str(path.absolute()), transitions.fingerprint(), environment, notes)
+    path = " + ".join(str(path.absolute()) for path in paths)
+    environment = evaluation_environment(paths[0], contents.attributes, task, expected)
+    check_sizes(paths[0], contents.transitions, environment)
+    if environment.name != task.environment.name:
+        moved = f"evaluated in {environment.name}, where the data were recorded, not in {task.environment.name}"
+        remarks = (*remarks, moved)
+    return Dataset(contents.transitions, source, path, contents.fingerprint, environment, tuple(remarks))
+
+
+def evaluation_environment(
+    path: Path, attributes: Mapping[str, Any], task: Task, expected: EnvironmentSpec
+) -> EnvironmentSpec:
+    """Where a policy trained on data is evaluated: where they were recorded, as their attributes say, else `expected`.
+
+    Attributes: `environment`, a name that `make_environment` knows, `D4RL-compatible AntMaze, SIZE`, or
+    `AdroitHandPen-v1, D4RL rules`; without it `env_spec`, gymnasium's {name, options}; `evaluation_goal`, [x, y] of
+    D4RL's AntMaze. Pen's scores are D4RL's under D4RL's rules alone, so there it is `expected` in any case.
+
+    Raises DataError for data of another family of environments than `expected`: nothing that is learnt of one robot,
+    maze or kitchen is of use in another, and D4RL's ant is not Farama's.
+    """
+    spec = attributes.get("env_spec", {"name": expected.name, "options": {}})
+    recorded = str(attributes.get("environment", spec["name"]))
+    name = recorded.removesuffix(", D4RL rules")
+    if name.startswith("D4RL-compatible AntMaze, "):
+        name = "d4rl-antmaze-" + name.removeprefix("D4RL-compatible AntMaze, ")
+    options = spec["options"] if "environment" not in attributes else {}
+    if name not in ENVIRONMENTS or _family(name) != _family(expected.name) or not _fits(name, options, expected):
+        raise DataError(
+            f"{path} was recorded in {recorded!r}, which does not fit {task.name} "
+            f"(evaluated in {expected.name}): give it to a task of its own family"
+        )
+    if name in ANT_MAZES and "evaluation_goal" in attributes:
+        return EnvironmentSpec(name, {"evaluation_goal": _evaluation_goal(path, attributes["evaluation_goal"])})
+    return expected if name in (expected.name, *PENS) else EnvironmentSpec(name, expected.options)
+
+
+def _family(name: str) -> str:
+    """What environments share that evaluate the same data: versions of one robot, places in one maze, both pens."""
+    if name in FARAMA_ANT_MAZES:
+        return f"AntMaze, {PLACES[FARAMA_ANT_MAZES[name]][0]}"
+    stem, dash, version = name.rpartition("-v")
+    return "pen" if name in PENS else stem if dash and version.isdigit() else name
+
+
+def _fits(name: str, options: Mapping[str, Any], expected: EnvironmentSpec) -> bool:
+    """Whether data that were recorded with these options of gymnasium-robotics' environments are for this one."""
+    try:
+        if name in FARAMA_ANT_MAZES:
+            rows = [[mark == "#" for mark in row] for row in MAZES[PLACES[FARAMA_ANT_MAZES[name]][0]].rows]
+            same = "maze_map" not in options or rows == [[cell == 1 for cell in row] for row in options["maze_map"]]
+            return same and options.get("reward_type", "sparse") == "sparse"
+        if name in KITCHENS and "tasks_to_complete" in options:
+            return sorted(options["tasks_to_complete"]) == sorted(_elements(expected))
+    except TypeError:  # not even lists
+        return False
+    return True
+
+
+def _evaluation_goal(path: Path, value: Any) -> list[float]:
+    goal = np.asarray(value)
+    if goal.shape != (2,) or goal.dtype.kind not in "iuf" or not np.isfinite(goal).all():
+        raise DataError(
+            f"{path}: its attribute evaluation_goal of shape {goal.shape} is not [x, y], two finite numbers"
+        )
+    return [float(number) for number in goal]
+
+
+def _kitchen_goal(environment: EnvironmentSpec) -> list[float]:
+    """The 30 numbers of Kitchen's observations that say what is to be moved; empty for other environments."""
+    return goal_of(_elements(environment)).tolist() if environment.name in KITCHENS else []
+
+
+def _elements(kitchen: EnvironmentSpec) -> list[str]:
+    return list(kitchen.options.get("elements", ELEMENTS))
+
+
+def _noting_oddities(reading: Reading, in_maze: bool, goal: Sequence[float]) -> Reading:
+    """The same reading of D4RL's layout, with notes of what is known to be wrong in some such files."""
+    kitchen_goal = np.array(goal, np.float32)
+
+    def parts() -> Iterator[Transitions]:
+        rows = jumps = other_goals = 0
+        for part in reading.parts:
+            rows += len(part)
+            if in_maze:
+                jumps += misaligned_rows(part)
+            if kitchen_goal.size and part.observations.shape[1] == KITCHEN_SIZE:
+                apart = np.abs(part.observations[:, -kitchen_goal.size :] - kitchen_goal).max(axis=1)
+                other_goals += int((apart > ROUNDING).sum())
+            yield part
+        if jumps:
+            reading.notes.append(f"{jumps} of {rows} rows jump by metres from s to s': misaligned timeouts")
+        if other_goals:
+            reading.notes.append(f"the goal in {other_goals} of {rows} rows is not the evaluation's")
+
+    return replace(reading, parts=parts())
 
 
 def _missing(task: Task, source: str, d4rl: Path | None, local: Path | None) -> str:
-    """What is missing, where it was looked for, and how to get it."""
+    """What is missing, where it was looked for, and all the ways to get it."""
     where, remedies = [], []
     if d4rl is not None and source in ("auto", "d4rl"):
         where.append(str(d4rl))
+        remedies.append(f"run `python -m erdp_core.data download {task.name}`")
         remedies.append(f"put D4RL's file {d4rl.name} into {d4rl.parent}")
+    if task.minari_ids and (source == "minari" or (source == "auto" and task.minari_note is None)):
+        where += [str(minari_folder(dataset_id)) for dataset_id in task.minari_ids]
+        needed = task.minari_ids if task.minari_combine else task.minari_ids[:1]
+        remedies.append("run " + " and ".join(f"`minari download {dataset_id}`" for dataset_id in needed))
     if local is not None and source in ("auto", "local"):
         where.append(str(local))
         remedies.append(f"run `python -m erdp_core.data collect {task.name}`")
     if not where:
-        other = "local" if source == "d4rl" else "d4rl"
+        others = {"d4rl": d4rl, "minari": task.minari_ids, "local": local}
+        other = next(name for name, present in others.items() if present)
         return f"{task.name} has no {source} data: use --source {other} or --data {task.name}=FILE"
     remedies.append(f"give a file in D4RL's layout with --data {task.name}=FILE")
     return f"no data for {task.name} (looked for {', '.join(where)}): {', or '.join(remedies)}"

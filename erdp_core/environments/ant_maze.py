@@ -14,8 +14,9 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
-from erdp_core.environments.maze_environment import MazeEnvironment, Vector, add_walls
+from erdp_core.environments.maze_environment import MazeEnvironment, add_walls
 from erdp_core.environments.mazes import MAZES, Cell, Maze
+from erdp_core.environments.mujoco_environment import Vector
 
 FRAME_SKIP = 5
 """Simulator steps of 0.02 s to an action."""

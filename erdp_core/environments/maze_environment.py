@@ -1,25 +1,18 @@
 """What the maze environments share: a MuJoCo model with walls, rendering, and success at a goal."""
 
-import copy
 import xml.etree.ElementTree as ET
 from typing import Any, ClassVar
 
-import gymnasium
 import mujoco
 import numpy as np
-import numpy.typing as npt
 
 from erdp_core.environments.mazes import Cell, Maze
-from erdp_core.errors import UserError
-
-Vector = npt.NDArray[np.float64]
-WIDTH, HEIGHT = 640, 480
+from erdp_core.environments.mujoco_environment import HEIGHT, WIDTH, MujocoEnvironment
 
 
-class MazeEnvironment(gymnasium.Env[Vector, npt.NDArray[Any]]):
+class MazeEnvironment(MujocoEnvironment):
     """A body in a maze; reaching the goal pays 1 and ends the episode, everything else pays 0."""
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "human"]}  # noqa: RUF012  (as gymnasium declares it)
     cell_size: ClassVar[float]
     """Metres from one cell's centre to the next."""
     success_radius: ClassVar[float]
@@ -33,15 +26,9 @@ class MazeEnvironment(gymnasium.Env[Vector, npt.NDArray[Any]]):
         goal: tuple[float, float],
         render_mode: str | None,
     ) -> None:
-        """`model` may be shared by many environments: none writes to it (one that renders takes a copy)."""
+        super().__init__(model, observation_size, render_mode)
         self.maze = maze
-        self.model = model if render_mode is None else copy.copy(model)
-        self.data = mujoco.MjData(self.model)
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (observation_size,), np.float64)
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (model.nu,), np.float32)
         self.goal = goal
-        self.render_mode = render_mode
-        self._renderer: Any = None
 
     @property
     def goal(self) -> tuple[float, float]:
@@ -57,36 +44,18 @@ class MazeEnvironment(gymnasium.Env[Vector, npt.NDArray[Any]]):
         x, y = self.data.qpos[:2].tolist()
         return within(x, y, self._goal, self.success_radius)
 
-    def render(self) -> Any:
-        """The maze from above as an image ([480, 640, 3] uint8), or in a window; the goal is a red disc, start a blue.
+    def _camera(self) -> dict[str, Any]:
+        """Straight from above, so that no wall hides the body; the whole maze is in view."""
+        rows, columns = len(self.maze.rows), len(self.maze.rows[0])
+        extent = max(rows, columns * HEIGHT / WIDTH) * self.cell_size
+        walls_x, walls_y = zip(*(self.centre(cell) for cell in self.maze.walls), strict=True)
+        middle = np.array([(min(walls_x) + max(walls_x)) / 2, (min(walls_y) + max(walls_y)) / 2, 0.0])
+        return {"distance": 1.4 * extent, "lookat": middle, "azimuth": 90.0, "elevation": -90.0}
 
-        Drawing changes nothing that later steps depend on.
-
-        Raises UserError for an environment that was made without a `render_mode`.
-        """
-        if self.render_mode is None:
-            raise UserError("this environment was made without a render_mode: make it with render_mode='rgb_array'")
-        if self._renderer is None:
-            self.model.vis.global_.offwidth, self.model.vis.global_.offheight = WIDTH, HEIGHT
-            from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
-
-            rows, columns = len(self.maze.rows), len(self.maze.rows[0])
-            extent = max(rows, columns * HEIGHT / WIDTH) * self.cell_size
-            walls_x, walls_y = zip(*(self.centre(cell) for cell in self.maze.walls), strict=True)
-            middle = np.array([(min(walls_x) + max(walls_x)) / 2, (min(walls_y) + max(walls_y)) / 2, 0.0])
-            # Straight from above, so that no wall hides the body; the whole maze is in view.
-            camera = {"distance": 1.4 * extent, "lookat": middle, "azimuth": 90.0, "elevation": -90.0}
-            self._renderer = MujocoRenderer(self.model, self.data, camera, WIDTH, HEIGHT)
+    def _mark(self) -> None:
+        """The goal is a red disc; the start's blue one stays where it is."""
         for mark in ("goal", "goal_surroundings"):
             self.model.site(mark).pos[:2] = self._goal
-        mujoco.mj_forward(self.model, self.data)
-        return self._renderer.render(self.render_mode)
-
-    def close(self) -> None:
-        """Free what rendering took."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
 
     def centre(self, cell: Cell) -> tuple[float, float]:
         """x and y of a cell's centre, in metres."""

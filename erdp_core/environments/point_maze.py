@@ -4,18 +4,17 @@ Dynamics are those of `PointMaze_{UMaze,Medium,Large}-v3`: its point, its walls,
 An action is held for 5 of those steps, which makes the task one of tens of decisions instead of hundreds.
 """
 
-import importlib.util
 import xml.etree.ElementTree as ET
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
 import numpy.typing as npt
 
-from erdp_core.environments.maze_environment import MazeEnvironment, Vector, add_walls, within
+from erdp_core.environments.maze_environment import MazeEnvironment, add_walls, within
 from erdp_core.environments.mazes import MAZES, Cell, Maze
+from erdp_core.environments.mujoco_environment import Vector, robotics_assets
 
 HOLD = 5
 """Simulator steps for which an action is held."""
@@ -91,11 +90,7 @@ def centre(maze: Maze, cell: Cell) -> tuple[float, float]:
 
 @cache
 def _model(size: str) -> "mujoco.MjModel":
-    # Found without importing the package, which would register environments and print advice on others.
-    spec = importlib.util.find_spec("gymnasium_robotics")
-    assert spec is not None
-    assert spec.origin is not None
-    root = ET.parse(Path(spec.origin).parent / "envs" / "assets" / "point" / "point.xml").getroot()
+    root = ET.parse(robotics_assets() / "point" / "point.xml").getroot()
     worldbody = root.find("worldbody")
     assert worldbody is not None
     maze = MAZES[size]

@@ -1,8 +1,10 @@
 """Settings: what is valid, what the errors say, and that what is written is what is read."""
 
+import csv
 import dataclasses
 import json
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from erdp_core.config import (
     structure,
 )
 from erdp_core.errors import ConfigError
-from erdp_core.tasks import TASKS, get_task
+from erdp_core.tasks import TABLES, TASKS, get_task
 
 
 def values_of(cls: type[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -101,6 +103,28 @@ def test_the_papers_settings() -> None:
     assert paper("walker2d-medium-v2") == (1.0, False, "likelihood", 2_000_000, 10)
     assert paper("antmaze-umaze-v0") == (2.0, False, "noise", 1_000_000, 100)
     assert paper("antmaze-umaze-diverse-v0") == (2.0, True, "noise", 1_000_000, 100)
+    assert paper("pen-human-v1") == (0.1, False, "noise", 1_000_000, 100)
+    assert paper("kitchen-partial-v0") == (0.005, False, "likelihood", 1_000_000, 100)
+
+
+def test_settings_are_table_6() -> None:
+    """As the paper prints it: `true (false for TASK)` is true but for that task."""
+    with open(Path(__file__).parents[2] / "results" / "paper" / "table6_hyperparameters.csv", newline="") as file:
+        printed = {row["domain"]: row for row in csv.DictReader(file)}
+    assert {get_task(task).domain for task in TABLES["all"]} == set(printed)
+    for task in TABLES["all"]:
+        row = printed[get_task(task).domain]
+        config = resolve(task, get_task(task).domain, "erdp", "paper")
+        agent = config.agent
+        assert isinstance(agent, ErdpConfig)
+        assert (agent.actor_lr, agent.eta) == (float(row["policy_lr"]), float(row["eta"]))
+        assert (agent.grad_norm, agent.T) == (float(row["grad_norm"]), int(row["T"]))
+        assert agent.diffusion_loss == row["loss"]
+        assert agent.action_clip == (row["action_clip"] == "true")
+        in_general, _, exception = row["max_q_backup"].partition(" ")
+        assert agent.max_q_backup == (in_general == "true" and exception != f"(false for {task})")
+        evaluations = {"gym": 40}.get(get_task(task).domain, 20)
+        assert config.trainer.steps == evaluations * config.trainer.interval == evaluations * 50_000
 
 
 def test_the_later_layer_is_the_stronger() -> None:

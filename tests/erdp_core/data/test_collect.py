@@ -139,9 +139,9 @@ def test_what_is_there_is_replaced_only_when_asked(root: Path) -> None:
     folder = collect_pointmaze(task, rows=120)
     with pytest.raises(DataError, match="--overwrite"):
         collect_pointmaze(task, rows=150)
-    assert len(read_minari(folder)[0]) == 120
+    assert len(read_minari(folder).whole()) == 120
     collect_pointmaze(task, rows=150, overwrite=True)
-    assert len(read_minari(folder)[0]) == 150
+    assert len(read_minari(folder).whole()) == 150
     assert [path.name for path in root.iterdir()] == ["erdp"]
 
 
@@ -151,12 +151,12 @@ def test_an_interrupted_collection_leaves_nothing(root: Path, monkeypatch: pytes
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"erdp_core.data.collect.{moment}", interrupt)
+        patch.setattr(f"erdp_core.data.collection.{moment}", interrupt)
         with pytest.raises(KeyboardInterrupt):
             collect_pointmaze(get_task("pointmaze-umaze"), rows=120)
     assert list(root.rglob("*.hdf5")) == []
     assert not any(path.name.startswith(".") for path in root.iterdir())
-    assert len(read_minari(collect_pointmaze(get_task("pointmaze-umaze"), rows=120))[0]) == 120
+    assert len(read_minari(collect_pointmaze(get_task("pointmaze-umaze"), rows=120)).whole()) == 120
 
 
 def test_a_failed_replacement_keeps_the_old_data(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,10 +167,10 @@ def test_a_failed_replacement_keeps_the_old_data(root: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("erdp_core.data.collect.minari.create_dataset_from_buffers", full)
+        patch.setattr("erdp_core.data.collection.minari.create_dataset_from_buffers", full)
         with pytest.raises(DataError, match=r"cannot be written \(No space left on device\)"):
             collect_pointmaze(task, rows=150, overwrite=True)
-    assert len(read_minari(folder)[0]) == 120
+    assert len(read_minari(folder).whole()) == 120
 
 
 def test_a_task_without_collector(root: Path) -> None:

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from erdp_core.data.d4rl import evaluation_environment, misaligned_rows, read_d4rl
+from erdp_core.data.d4rl import BLOCK_BYTES, misaligned_rows, read_d4rl
 from erdp_core.data.transitions import Transitions
 from erdp_core.errors import DataError
-from erdp_core.tasks import EnvironmentSpec, get_task
 
 STEP_LIMIT = 4
 
@@ -103,9 +102,9 @@ def test_reading_equals_d4rls_loop(tmp_path_factory: pytest.TempPathFactory, arr
     expected = slow_reading(arrays, STEP_LIMIT)
     if not expected:
         with pytest.raises(DataError, match="no transition"):
-            read_d4rl(path, STEP_LIMIT)
+            read_d4rl(path, STEP_LIMIT).whole()
         return
-    found = read_d4rl(path, STEP_LIMIT).transitions
+    found = read_d4rl(path, STEP_LIMIT).whole()
     columns = (found.observations, found.actions, found.next_observations, found.rewards, found.terminals)
     for ours, theirs in zip(columns, zip(*expected, strict=True), strict=True):
         assert ours.dtype == np.float32
@@ -118,13 +117,13 @@ def test_real_files_give_the_known_transitions(
     test_data: Path, file: str, count: int, sha256: str, reward_sum: float, terminals: int, sizes: tuple[int, int]
 ) -> None:
     found = read_d4rl(test_data / f"{file}.hdf5", 1000)
-    transitions = found.transitions
+    transitions = found.whole()
     assert len(transitions) == count
     assert transitions.fingerprint() == sha256
     assert transitions.rewards.sum(dtype=np.float64) == pytest.approx(reward_sum, abs=0.06)
     assert transitions.terminals.sum() == terminals
     assert (transitions.observations.shape[1], transitions.actions.shape[1]) == sizes
-    assert found.notes == ()
+    assert found.notes == []
 
 
 WRONG_CONTENT = {
@@ -152,16 +151,16 @@ WRONG_CONTENT = {
 def test_wrong_content_is_told_in_one_line(tmp_path: Path, name: str) -> None:
     arrays, message = WRONG_CONTENT[name]
     with pytest.raises(DataError, match=message) as raised:
-        read_d4rl(write(tmp_path / "wrong.hdf5", arrays), STEP_LIMIT)
+        read_d4rl(write(tmp_path / "wrong.hdf5", arrays), STEP_LIMIT).whole()
     assert "\n" not in str(raised.value)
     assert "wrong.hdf5" in str(raised.value)
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file .*absent.hdf5"):
-        read_d4rl(tmp_path / "absent.hdf5", STEP_LIMIT)
+        read_d4rl(tmp_path / "absent.hdf5", STEP_LIMIT).whole()
     with pytest.raises(DataError, match="is a folder"):
-        read_d4rl(tmp_path, STEP_LIMIT)
+        read_d4rl(tmp_path, STEP_LIMIT).whole()
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>" * 100])
@@ -169,7 +168,7 @@ def test_not_hdf5(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "page.hdf5"
     path.write_bytes(content)
     with pytest.raises(DataError, match="damaged, cut short or not an HDF5 file") as raised:
-        read_d4rl(path, STEP_LIMIT)
+        read_d4rl(path, STEP_LIMIT).whole()
     assert "\n" not in str(raised.value)
 
 
@@ -179,7 +178,7 @@ def test_truncated_file(tmp_path: Path, kept: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(DataError, match="damaged, cut short or not an HDF5 file"):
-        read_d4rl(path, STEP_LIMIT)
+        read_d4rl(path, STEP_LIMIT).whole()
 
 
 def test_bytes_damaged_within_a_compressed_file(tmp_path: Path) -> None:
@@ -192,68 +191,82 @@ def test_bytes_damaged_within_a_compressed_file(tmp_path: Path) -> None:
     content[20_000:40_000] = bytes(20_000)
     path.write_bytes(content)
     with pytest.raises(DataError, match="damaged"):
-        read_d4rl(path, STEP_LIMIT)
+        read_d4rl(path, STEP_LIMIT).whole()
 
 
 def test_a_group_in_the_place_of_a_key_is_a_missing_key(tmp_path: Path) -> None:
     path = write(tmp_path / "group.hdf5", rows(rewards=None) | {"rewards/inner": np.zeros(6)})
     with pytest.raises(DataError, match="key 'rewards' is missing"):
-        read_d4rl(path, STEP_LIMIT)
+        read_d4rl(path, STEP_LIMIT).whole()
 
 
 def test_rounded_actions_are_clipped_and_noted(tmp_path: Path) -> None:
-    actions = np.array([[1.0000001, -1.0000001], [0.5, 1.0], [0, 0], [0, 0]], np.float32)
-    found = read_d4rl(write(tmp_path / "rounded.hdf5", rows(4, actions=actions)), STEP_LIMIT)
-    assert np.abs(found.transitions.actions).max() == 1.0
-    assert found.transitions.actions[1, 0] == np.float32(0.5)
+    rounded = np.array([[1.0000001, -1.0000001], [0.5, 1.0], [0, 0], [0, 0]], np.float32)
+    found = read_d4rl(write(tmp_path / "rounded.hdf5", rows(4, actions=rounded)), STEP_LIMIT)
+    actions = found.whole().actions
+    assert np.abs(actions).max() == 1.0
+    assert actions[1, 0] == np.float32(0.5)
     assert len(found.notes) == 1
     assert "2 action values" in found.notes[0]
 
 
-@pytest.mark.parametrize(
-    ("task", "attributes", "expected"),
-    [
-        ("hopper-medium-v2", {}, EnvironmentSpec("Hopper-v4", {})),
-        ("hopper-medium-v2", {"environment": "Hopper-v5"}, EnvironmentSpec("Hopper-v5", {})),
-        ("hopper-medium-v2", {"environment": b"Hopper-v5"}, EnvironmentSpec("Hopper-v5", {})),
-        ("antmaze-umaze-v0", {}, EnvironmentSpec("d4rl-antmaze-umaze", {})),
-        (
-            "antmaze-umaze-v0",
-            {"evaluation_goal": np.array([0.5, 8.25])},
-            EnvironmentSpec("d4rl-antmaze-umaze", {"evaluation_goal": [0.5, 8.25]}),
-        ),
-        (
-            "antmaze-medium-play-v0",
-            {"environment": "D4RL-compatible AntMaze, medium", "evaluation_goal": np.array([20.75, 20.75])},
-            EnvironmentSpec("d4rl-antmaze-medium", {"evaluation_goal": [20.75, 20.75]}),
-        ),
-    ],
-)
-def test_a_file_is_evaluated_where_it_was_recorded(
-    task: str, attributes: dict[str, Any], expected: EnvironmentSpec
-) -> None:
-    assert evaluation_environment(Path("file"), attributes, get_task(task)) == expected
+CHUNKS: dict[str, dict[str, Any]] = {
+    "in one piece": {},
+    "few rows of a column": {"chunks": (1000, 1)},
+    "more rows than a block": {"chunks": (200_000, 5)},
+    "compressed": {"chunks": (7777, 3), "compression": "lzf"},
+    "open-ended": {"chunks": (999, 5), "maxshape": (None, 5)},
+}
+
+
+@pytest.mark.parametrize("chunks", CHUNKS)
+def test_files_that_are_read_in_blocks(tmp_path: Path, chunks: str) -> None:
+    count, size = 300_000, 5
+    assert count * size * 8 > BLOCK_BYTES  # of float64
+    random = np.random.default_rng(1)
+    observations = random.normal(size=(count, size))
+    arrays = rows(count, observations=None, timeouts=random.random(count) < 0.3)
+    path = write(tmp_path / "large.hdf5", arrays)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("observations", data=observations, **CHUNKS[chunks])
+    found = read_d4rl(path, STEP_LIMIT).whole()
+    kept = [row for row in range(count - 1) if not arrays["timeouts"][row]]
+    np.testing.assert_array_equal(found.observations, observations[kept].astype(np.float32))
+    np.testing.assert_array_equal(found.next_observations, observations[np.array(kept) + 1].astype(np.float32))
+    np.testing.assert_array_equal(found.actions, arrays["actions"][kept])
+
+
+def test_values_that_are_not_finite_are_counted_in_all_blocks(tmp_path: Path) -> None:
+    observations = np.zeros((600_000, 3))
+    observations[[5, 300_000, 599_999], 1] = np.nan
+    path = write(tmp_path / "large.hdf5", rows(600_000, observations=observations))
+    with pytest.raises(DataError, match="NaN or infinite: 3 in 'observations'"):
+        read_d4rl(path, STEP_LIMIT).whole()
 
 
 @pytest.mark.parametrize(
-    ("task", "attributes"),
+    ("value", "expected"),
     [
-        ("antmaze-umaze-v0", {"environment": "Hopper-v5"}),
-        ("antmaze-umaze-v0", {"environment": "D4RL-compatible AntMaze, medium"}),
-        ("hopper-medium-v2", {"environment": "AdroitHandPen-v1, D4RL rules"}),
-        ("hopper-medium-v2", {"environment": "HalfCheetah-v5"}),
-        ("pointmaze-umaze", {"environment": "pointmaze-large"}),
+        ("Hopper-v5", "Hopper-v5"),
+        (b"Hopper-v5", "Hopper-v5"),
+        (np.array([0.5, 8.25]), [0.5, 8.25]),
+        (np.float32(0.5), 0.5),
+        ("one\nline " + 99 * "word ", ("one line " + 98 * "word ")[:494] + "[...]"),
+        (np.zeros(17), str(np.zeros(17))),
+        (b"\xff", "?"),
     ],
 )
-def test_a_file_of_another_family_is_refused(task: str, attributes: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=f"{attributes['environment']!r}, which does not fit {task} "):
-        evaluation_environment(Path("file"), attributes, get_task(task))
+def test_attributes_become_plain_values(tmp_path: Path, value: Any, expected: Any) -> None:
+    path = write(tmp_path / "told.hdf5", rows(), {"environment": value, "other": "left aside"})
+    reading = read_d4rl(path, STEP_LIMIT)
+    reading.whole()
+    assert reading.attributes == {"environment": expected}
 
 
-@pytest.mark.parametrize("goal", [[1.0], [1.0, np.nan], "here", [[1.0, 2.0]]])
-def test_a_goal_that_is_no_place_is_refused(goal: Any) -> None:
-    with pytest.raises(DataError, match=r"is not \[x, y\]"):
-        evaluation_environment(Path("file"), {"evaluation_goal": goal}, get_task("antmaze-umaze-v0"))
+def test_a_flag_however_small_is_set(tmp_path: Path) -> None:
+    terminals = np.array([0, 1e-300, 0, 0.5, 0, 0])
+    found = read_d4rl(write(tmp_path / "flags.hdf5", rows(terminals=terminals)), STEP_LIMIT).whole()
+    assert found.terminals.tolist() == [0, 1, 0, 1, 0]
 
 
 def test_misaligned_rows_are_jumps_of_rows_that_are_not_terminal() -> None:

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from erdp_core.environments.make import ENVIRONMENTS, make_environment
+from erdp_core.environments.make import ENVIRONMENTS, GYM, make_environment
 from erdp_core.errors import UserError
 from erdp_core.tasks import TASKS, EnvironmentSpec
 
@@ -18,8 +18,13 @@ SIZES = {
     "Hopper": (11, 3),
     "Walker2d": (17, 6),
     "pointmaze": (4, 2),
-    "d4rl": (29, 8),
+    "d4rl-antmaze": (29, 8),
+    "AntMaze": (29, 8),
+    "d4rl-pen": (45, 24),
+    "AdroitHandPen": (45, 24),
+    "FrankaKitchen": (60, 9),
 }
+"""By how names begin: the lengths of observations and actions."""
 
 
 def episode(name: str, seed: int, steps: int = 20) -> np.ndarray:
@@ -40,7 +45,7 @@ def episode(name: str, seed: int, steps: int = 20) -> np.ndarray:
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_interface(name: str) -> None:
     environment = make_environment(EnvironmentSpec(name, {}))
-    observation_size, action_size = SIZES[name.split("-")[0]]
+    [(observation_size, action_size)] = [sizes for beginning, sizes in SIZES.items() if name.startswith(beginning)]
     assert environment.observation_space.shape == (observation_size,)
     assert environment.action_space == gymnasium.spaces.Box(-1.0, 1.0, (action_size,), np.float32)
     observation, _ = environment.reset(seed=0, options={"evaluation_seed": 3})
@@ -65,9 +70,16 @@ def test_an_episode_is_a_function_of_its_seed(name: str) -> None:
     np.testing.assert_array_equal(environment.reset(seed=5)[0], first[0, :-1])
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: str(task.name))
-def test_an_episode_is_cut_at_the_tasks_step_limit(task: object) -> None:
-    spec, limit = task.environment, task.step_limit  # type: ignore[attr-defined]
+SPECS = {
+    spec.name: (spec, task.step_limit)
+    for task in TASKS.values()
+    for spec in filter(None, (task.environment, task.minari_environment))
+} | {"AdroitHandPen-v1": (EnvironmentSpec("AdroitHandPen-v1", {}), 200)}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_an_episode_is_cut_at_the_tasks_step_limit(name: str) -> None:
+    spec, limit = SPECS[name]
     if spec.name.startswith(("Hopper", "Walker2d")):  # they fall long before
         made = make_environment(spec).spec
         assert made is not None
@@ -104,6 +116,25 @@ def test_gym_environments_are_gymnasiums_own() -> None:
         ("d4rl-antmaze-umaze", {"evaluation_goal": [0]}, r"evaluation_goal=\[0\] is not \[x, y\]"),
         ("d4rl-antmaze-umaze", {"evaluation_goal": [0, float("nan")]}, r"is not \[x, y\]"),
         ("d4rl-antmaze-umaze", {"evaluation_goal": 3}, r"is not \[x, y\]"),
+        ("AntMaze_UMaze-v3", {}, "did you mean 'AntMaze_UMaze-v"),
+        (
+            "AntMaze_Large-v4",
+            {"evaluation_goal": [0, 0]},
+            "no option 'evaluation_goal': its options: reset_cell, goal_c",
+        ),
+        ("AntMaze_UMaze-v4", {"goal_cell": [2, 1]}, r"goal_cell=\[2, 1\] is not \[row, column\] of a free cell"),
+        ("AntMaze_UMaze-v4", {"reset_cell": "start"}, r"reset_cell='start' is not \[row, column\]"),
+        (
+            "AntMaze_UMaze-v4",
+            {"reset_cell": [1, 1], "goal_cell": [1, 1]},
+            r"reset_cell and goal_cell are both \[1, 1\]",
+        ),
+        ("d4rl-pen", {"elements": []}, "no option 'elements': it takes none"),
+        ("FrankaKitchen-v1", {"elements": ["ketle"]}, "no element 'ketle': did you mean 'kettle'?"),
+        ("FrankaKitchen-v1", {"elements": [["kettle"]]}, r"no element \['kettle'\]"),
+        ("FrankaKitchen-v1", {"elements": ["kettle", "kettle"]}, "elements has 'kettle' twice"),
+        ("FrankaKitchen-v1", {"elements": []}, r"elements=\[\] is not a list of elements to move"),
+        ("FrankaKitchen-v1", {"elements": "kettle"}, "elements='kettle' is not a list of elements to move"),
     ],
 )
 def test_mistakes_are_told(name: str, options: dict[str, object], said: str) -> None:
@@ -112,7 +143,7 @@ def test_mistakes_are_told(name: str, options: dict[str, object], said: str) -> 
 
 
 def test_hundreds_are_made_in_a_moment() -> None:
-    names = [name for name in ENVIRONMENTS if "maze" in name]
+    names = [name for name in ENVIRONMENTS if name not in GYM]
     for name in names:
         make_environment(EnvironmentSpec(name, {}))  # compiles its model, once
     began = time.process_time()
@@ -124,7 +155,7 @@ def test_hundreds_are_made_in_a_moment() -> None:
 def test_importing_and_making_is_quiet_and_without_torch() -> None:
     program = (
         "import sys\n"
-        "from erdp_core.environments.make import ENVIRONMENTS, make_environment\n"
+        "from erdp_core.environments.make import ENVIRONMENTS, GYM, make_environment\n"
         "from erdp_core.tasks import EnvironmentSpec\n"
         "[make_environment(EnvironmentSpec(name, {})).reset(seed=0) for name in ENVIRONMENTS]\n"
         "assert not {'torch', 'ray', 'mlflow', 'minari'} & set(sys.modules)\n"

@@ -1,0 +1,177 @@
+"""A collection from any gymnasium environment, by a policy from a file."""
+
+import contextlib
+import difflib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.wrappers import FlattenObservation, RescaleAction
+from minari.data_collector import EpisodeBuffer
+from rich.console import Console
+
+from erdp_core.data.collection import check_collection, store_collection
+from erdp_core.data.d4rl import first_line
+from erdp_core.data.policy_file import Policy, load_policy
+from erdp_core.data.row_meter import RowMeter
+from erdp_core.data.transitions import Floats
+from erdp_core.errors import DataError, UserError
+
+Environment = gymnasium.Env[Any, Any]
+
+
+def collect_environment(
+    environment_id: str,
+    policy_file: Path,
+    dataset_id: str,
+    *,
+    rows: int,
+    noise: float = 0.0,
+    seed: int = 0,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> Path:
+    """Let a policy act in a gymnasium environment and store its episodes as a Minari dataset; returns its folder.
+
+    environment_id: as `gymnasium.make` takes it; gymnasium-robotics' are known too. See `flat_environment` for what is
+        done to observations and actions.
+    policy_file: see `erdp_core.data.policy_file`. A Gaussian policy acts by its mean.
+    noise: standard deviation of Gaussian noise on actions, which are then clipped to [-1, 1].
+    console: where progress is told, standard error unless given.
+
+    Episodes end where the environment terminates or truncates them; the last is cut after `rows` rows in all. The data
+    are a function of the arguments and the policy. The dataset appears whole or not at all, the environment is recorded
+    in it as Minari does (`recover_environment` gives it back, flat, with actions in [-1, 1]). Raises UserError for an
+    environment that is unknown or cannot be used, DataError for a bad policy file, numbers that are not finite, and
+    where the dataset is there already (unless `overwrite`) or cannot be written.
+    """
+    check_collection(dataset_id, dataset_id, rows=rows, seed=seed, overwrite=overwrite)
+    if not 0.0 <= noise < np.inf:
+        raise UserError(f"noise {noise} is no standard deviation: at least 0, and finite")
+    environment = flat_environment(environment_id)
+    try:
+        sizes = environment.observation_space.shape[0], environment.action_space.shape[0]  # type: ignore[index]
+        policy = load_policy(policy_file, *sizes, environment_id, seed)
+        episodes: list[EpisodeBuffer] = []
+        with RowMeter(dataset_id, rows, console) as meter:
+            left = rows
+            while left:
+                stream = np.random.default_rng([seed, len(episodes)])
+                episodes.append(_episode(environment, policy, left, noise, stream, meter))
+                left -= len(episodes[-1])
+        returns = [float(np.sum(episode.rewards)) for episode in episodes]
+        description = (
+            f"{rows} rows of {environment_id} (policy {policy_file.name}, sha256 {policy.sha256[:16]}; "
+            f"noise {noise:g}; seed {seed}; gymnasium {gymnasium.__version__}, MuJoCo {mujoco.__version__}): "
+            f"{len(episodes)} episodes, mean return {np.mean(returns):.6g}"
+        )
+        return store_collection(
+            dataset_id,
+            episodes,
+            observation_size=sizes[0],
+            action_space=environment.action_space,
+            algorithm=f"policy {policy_file.name}",
+            description=description,
+            environment=environment,
+        )
+    finally:
+        environment.close()
+
+
+def flat_environment(environment_id: str) -> Environment:
+    """The environment with flat observations and actions in [-1, 1].
+
+    Observations that are dictionaries of Boxes, or Boxes of more than one axis, go through gymnasium's
+    FlattenObservation: keys one after the other in the order of the space. Actions of a Box with other bounds go
+    through RescaleAction: -1 and 1 are the bounds. Raises UserError for an unknown id (it names the nearest), for
+    observations that are anything else, actions that are no vector with finite bounds, and an environment that cannot
+    be written down as JSON.
+    """
+    environment = _make(environment_id)
+    space, actions = environment.observation_space, environment.action_space
+    if not _flattens(space):
+        raise UserError(f"{environment_id}: its observations cannot be flattened to a vector of numbers: {space}")
+    if not isinstance(actions, Box) or len(actions.shape) != 1 or actions.dtype.kind != "f":
+        raise UserError(f"{environment_id}: its actions are no vector of real numbers, as policies give: {actions}")
+    if not actions.is_bounded():
+        raise UserError(f"{environment_id}: its actions have no bounds to scale [-1, 1] to: {actions}")
+    try:
+        assert environment.spec is not None
+        environment.spec.to_json()
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{environment_id} cannot be recorded with the data ({first_line(error)}): register it with an entry point "
+            "as text, module:Class, and arguments that are numbers and text"
+        ) from None
+    if not isinstance(space, Box) or len(space.shape) != 1:
+        environment = FlattenObservation(environment)
+    if (actions.low != -1.0).any() or (actions.high != 1.0).any():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that bounds are rounded to float32
+            environment = RescaleAction(environment, -1.0, 1.0)  # type: ignore[arg-type]  # numbers, as JSON holds them
+    return environment
+
+
+def _make(environment_id: str) -> Environment:
+    with contextlib.redirect_stderr(io.StringIO()):  # it prints advice on environments nobody asked for
+        import gymnasium_robotics
+    gymnasium.register_envs(gymnasium_robotics)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # old versions are chosen on purpose
+            return gymnasium.make(environment_id, disable_env_checker=True)
+    except gymnasium.error.UnregisteredEnv:
+        near = ", ".join(difflib.get_close_matches(environment_id, gymnasium.registry, n=3, cutoff=0.0))
+        raise UserError(f"unknown environment {environment_id!r}: the nearest are {near}") from None
+    except (gymnasium.error.Error, ImportError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"environment {environment_id!r} cannot be made: {told}") from None
+
+
+def _flattens(space: gymnasium.Space[Any]) -> bool:
+    if isinstance(space, gymnasium.spaces.Dict):
+        return all(_flattens(part) for part in space.spaces.values())
+    return isinstance(space, Box)
+
+
+def _episode(
+    environment: Environment, policy: Policy, most: int, noise: float, stream: np.random.Generator, meter: RowMeter
+) -> EpisodeBuffer:
+    """One episode, of at most so many rows."""
+    seed = int(stream.integers(2**31))
+    observation = environment.reset(seed=seed)[0]
+    observations, actions, rewards = [_numbers(environment, observation)], [], []
+    terminated = truncated = False
+    while not (terminated or truncated):
+        action = policy.act(observations[-1][None])[0]
+        if noise:
+            disturbed = action + stream.normal(0.0, noise, policy.action_size)
+            action = np.clip(disturbed, -1.0, 1.0).astype(np.float32)
+        observation, reward, terminated, truncated, _ = environment.step(action)
+        observations.append(_numbers(environment, observation))
+        actions.append(action)
+        rewards.append(_numbers(environment, reward))
+        truncated = truncated or (len(rewards) == most and not terminated)
+        meter.collected(1)
+    ends = np.arange(1, len(rewards) + 1) == len(rewards)
+    return EpisodeBuffer(
+        seed=seed,
+        observations=np.array(observations),
+        actions=np.array(actions),
+        rewards=np.array(rewards),
+        terminations=ends & terminated,
+        truncations=ends & truncated,
+    )
+
+
+def _numbers(environment: Environment, given: Any) -> Floats:
+    """A copy in float32: some environments go on changing what they gave. DataError where it is not finite."""
+    numbers = np.array(given, np.float32)
+    if not np.isfinite(numbers).all():
+        raise DataError(f"{environment}: it gave observations or rewards that are NaN or infinite")
+    return numbers

@@ -1,0 +1,164 @@
+"""Pen against gymnasium-robotics' own, step by step, and what D4RL's rules change; DAPG's policy on it."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from erdp_core.environments.make import make_environment
+from erdp_core.environments.pen import Pen
+from erdp_core.tasks import EnvironmentSpec, get_task
+
+OBJECT_JOINTS = ["OBJTx", "OBJTy", "OBJTz", "OBJRx", "OBJRy", "OBJRz"]
+
+
+def theirs() -> Any:
+    """gymnasium-robotics' pen, with its dense reward."""
+    if importlib.util.find_spec("gymnasium_robotics") is None:
+        pytest.skip("gymnasium-robotics is not installed")
+    from gymnasium_robotics.envs.adroit_hand.adroit_pen import AdroitHandPenEnv
+
+    return AdroitHandPenEnv(reward_type="dense")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_recorded_environment_is_gymnasium_robotics(seed: int) -> None:
+    """Bit for bit, whether the hand is still, moves about, or has long lost the pen."""
+    ours, other = Pen(d4rl=False), theirs()
+    np.testing.assert_array_equal(ours.reset(seed=seed)[0], other.reset(seed=seed)[0])
+    stream = np.random.default_rng(seed)
+    for _ in range(200):
+        action = stream.uniform(-1.2, 1.2, 24) * (seed % 2)
+        found, expected = ours.step(action), other.step(action)
+        np.testing.assert_array_equal(found[0], expected[0])
+        assert found[1] == pytest.approx(expected[1], abs=1e-12)
+        assert found[2:4] == expected[2:4] == (False, False)
+        assert found[4]["success"] == expected[4]["success"]
+
+
+def test_observation_is_d4rls() -> None:
+    environment = Pen(d4rl=True)
+    environment.reset(seed=0)
+    model, data = environment.model, environment.data
+    observation = environment.step(np.linspace(-1, 1, 24))[0]
+    joints = [model.joint(number).name for number in range(model.njnt)]
+    assert joints[-6:] == OBJECT_JOINTS
+    np.testing.assert_array_equal(observation[:24], data.qpos[:24])
+    pen, place = data.body("Object").xpos, data.site("eps_ball").xpos
+    np.testing.assert_array_equal(observation[24:27], pen)
+    np.testing.assert_array_equal(observation[27:33], data.qvel[-6:])
+    direction, target = (-data.body(body).xmat.reshape(3, 3)[:, 2] for body in ("Object", "target"))
+    np.testing.assert_allclose(observation[33:36], -direction, atol=1e-12)
+    np.testing.assert_allclose(observation[36:39], -target, atol=1e-12)
+    np.testing.assert_array_equal(observation[39:42], pen - place)
+    np.testing.assert_allclose(observation[42:], target - direction, atol=1e-12)
+
+
+def test_starts_differ_in_the_targets_direction_alone() -> None:
+    environment = make_environment(EnvironmentSpec("d4rl-pen", {}))
+    starts = np.array([environment.reset(seed=seed)[0] for seed in range(400)])
+    assert (np.ptp(starts[:, :36], axis=0) == 0).all()
+    target = starts[:, 36:39]
+    np.testing.assert_allclose(np.linalg.norm(target, axis=1), 1, atol=1e-12)
+    # Turned first about y, then about x, each by up to 1 rad either way.
+    around_y, around_x = np.arcsin(target[:, 0]), np.arctan2(-target[:, 1], target[:, 2])
+    for angle in (around_x, around_y):
+        assert 0.97 < np.abs(angle).max() <= 1 + 1e-12
+        assert angle.mean() == pytest.approx(0, abs=0.1)
+        assert angle.std() == pytest.approx(3**-0.5, abs=0.04)
+
+
+def lift(environment: Pen, height: float) -> None:
+    """Put the pen beside the hand, at rest, its centre at that height (m)."""
+    environment.data.qpos[-6:] = [-0.4, 0.4, height - 0.25, 0, 0, 0]
+    environment.data.qvel[-6:] = 0
+    mujoco.mj_forward(environment.model, environment.data)
+
+
+@pytest.mark.parametrize("d4rl", [True, False])
+def test_a_dropped_pen_costs_5_and_ends_the_episode_under_d4rls_rules_only(d4rl: bool) -> None:
+    rewards = []
+    for height, dropped in ((0.078, False), (0.074, True)):
+        environment = Pen(d4rl)
+        environment.reset(seed=1)
+        lift(environment, height)
+        observation, reward, terminated, truncated, info = environment.step(np.zeros(24))
+        assert (observation[26] < 0.075) == dropped
+        assert (terminated, truncated, info["success"]) == (dropped and d4rl, False, False)
+        distance = np.linalg.norm(observation[39:42])
+        rewards.append(reward - (observation[33:36] @ observation[36:39] - distance))
+    np.testing.assert_allclose(rewards, [0, -5], atol=1e-12)
+
+
+@pytest.mark.parametrize(("angle", "bonus"), [(0.0, 60), (0.3, 60), (0.33, 10), (0.44, 10), (0.47, 0)])
+def test_a_pen_that_points_where_it_should_earns_a_bonus(angle: float, bonus: int) -> None:
+    """From a cosine of 0.9 on (0.451 rad) 10, from 0.95 on (0.318 rad) 50 more."""
+    environment = Pen(d4rl=True)
+    environment.reset(seed=3)
+    model, data = environment.model, environment.data
+    # The pen's own frame is turned by 1.57 about y: its joints bring it to the target's direction, and beyond.
+    target = data.site("target_top").xpos - data.site("target_bottom").xpos
+    pen = data.site("object_top").xpos - data.site("object_bottom").xpos
+    axis = np.cross(pen, target)
+    turn = np.arctan2(np.linalg.norm(axis), pen @ target) + angle
+    body = model.body("Object").id
+    rotation, frame, joint = np.zeros(4), np.zeros(9), np.zeros(9)
+    mujoco.mju_axisAngle2Quat(rotation, axis / np.linalg.norm(axis), turn)
+    mujoco.mju_quat2Mat(joint, rotation)
+    mujoco.mju_quat2Mat(frame, model.body_quat[body])
+    # World rotation is frame * Rx * Ry * Rz; it is to be joint * frame.
+    local = frame.reshape(3, 3).T @ joint.reshape(3, 3) @ frame.reshape(3, 3)
+    y = np.arcsin(local[0, 2])
+    x, z = np.arctan2(-local[1, 2], local[2, 2]), np.arctan2(-local[0, 1], local[0, 0])
+    data.qpos[-6:] = [0, 0, 0, x, y, z]
+    data.qvel[:] = 0
+    mujoco.mj_forward(model, data)
+    observation, reward, _, _, info = environment.step(np.zeros(24))
+    cosine = observation[33:36] @ observation[36:39]
+    assert cosine == pytest.approx(np.cos(angle), abs=0.012)
+    assert reward == pytest.approx(bonus + cosine - np.linalg.norm(observation[39:42]))
+    assert info["success"] == (bonus == 60)
+
+
+def test_environments_share_a_model_and_none_disturbs_another() -> None:
+    first, second = Pen(d4rl=True), Pen(d4rl=True)
+    assert first.model is second.model
+    start = first.reset(seed=0)[0]
+    second.reset(seed=1)
+    assert not np.array_equal(start[36:39], second.step(np.zeros(24))[0][36:39])
+    np.testing.assert_array_equal(first.step(np.zeros(24))[0][36:39], start[36:39])
+
+
+class DapgPolicy:
+    """DAPG's pen policy: 45-64-64-24, tanh, the mean action."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path) as weights:
+            self.weights = dict(weights)
+
+    def act(self, observation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        w = self.weights
+        values = (observation - w["in_shift"]) / (w["in_scale"] + 1e-8)
+        for layer in ("0", "1"):
+            values = np.tanh(w[f"w{layer}"] @ values + w[f"b{layer}"])
+        action: npt.NDArray[np.float64] = w["w2"] @ values + w["b2"]
+        return np.clip(action * w["out_scale"] + w["out_shift"], -1.0, 1.0)
+
+
+def scores(policy: DapgPolicy, seeds: range) -> npt.NDArray[np.float64]:
+    """Score of an episode from each seed."""
+    task = get_task("pen-human-v1")
+    environment = make_environment(task.environment)
+    found = []
+    for seed in seeds:
+        observation, _ = environment.reset(seed=seed)
+        episode_return, end = 0.0, False
+        while not end:
+            observation, reward, terminated, truncated, _ = environment.step(policy.act(observation))
+            episode_return, end = episode_return + float(reward), terminated or truncated
+        found.append(task.score(episode_return))
+    return np.array(found)
