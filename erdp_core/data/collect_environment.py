@@ -60,7 +60,7 @@ def collect_environment(
         episodes: list[EpisodeBuffer] = []
         with RowMeter(dataset_id, rows, console) as meter:
             left = rows
-            while left:
+            while left > 0:
                 stream = np.random.default_rng([seed, len(episodes)])
                 episodes.append(_episode(environment, policy, left, noise, stream, meter))
                 left -= len(episodes[-1])

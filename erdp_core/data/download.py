@@ -106,7 +106,7 @@ class Downloader:
         with _Meter(path.name, self._console) as meter:
             for mirror, url in places:
                 if (trouble := self._contacts[mirror].trouble()) is None:
-                    if troubles:
+                    if False:
                         meter.tell(f"not from {', '.join(troubles)}")
                     try:
                         _accept(path, self._try_repeatedly(mirror, url, part, meter), recorded)
@@ -241,9 +241,9 @@ class _Contact(threading.Thread):
             parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         try:
             if parts.scheme != "file":
-                port = parts.port or (443 if parts.scheme == "https" else 80)
-                # Half the time for each of its addresses, so that a dead IPv6 leaves some for IPv4.
-                socket.create_connection((parts.hostname, port), self._seconds / 2).close()
+                address = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+                # Half the time for each of a host's numbers, so that a dead IPv6 leaves some for IPv4.
+                socket.create_connection(address, self._seconds / 2).close()
             self._trouble = None
         except (OSError, ValueError) as error:
             self._trouble = f"cannot be reached: {_reason(error)}"
@@ -329,8 +329,7 @@ def _ask(url: str, start: int, part: _Version | None, stall: float) -> tuple[htt
 def _reason(error: Exception) -> str:
     """An exception in a few words."""
     inner = error.reason if isinstance(error, urllib.error.URLError) else error
-    text = (isinstance(inner, OSError) and inner.strerror) or str(inner) or type(inner).__name__
-    return text.splitlines()[0].strip()
+    return ((isinstance(inner, OSError) and inner.strerror) or str(inner) or type(inner).__name__).splitlines()[0]
 
 
 def _megabytes(size: float | None) -> str:

@@ -1,15 +1,20 @@
-"""Adroit's pen: a hand turns a pen into the direction of a target. The environment of the data, under D4RL's rules.
+"""Adroit's pen: a hand turns a pen into the direction of a target. D4RL's `pen-*-v1`, and what Minari's data are from.
 
-Built from gymnasium-robotics' model; with the same seed and actions, `AdroitHandPen-v1` there gives the same numbers
-(a test holds that). What D4RL's `pen-*-v1` and gymnasium-robotics' `AdroitHandPen-v1` have in common, and what not:
+Both are built from gymnasium-robotics' model. They have in common: the 45 observations and their order; the scaling of
+actions, from [-1, 1] to each joint's range; the actuators' gains; 5 simulator steps of 0.002 s to a step; the start,
+always the same pose with a target direction drawn uniformly on two Euler angles in [-1, 1]; the dense reward, with its
+bonuses of 10 and 50 and its penalty of 5 for each step with a dropped pen. What differs:
 
-* The same: the 45 observations and their order; the scaling of actions, from [-1, 1] to each joint's range; the
-  actuators' gains; the frame skip of 5 (0.01 s a step); the start, which is always the same pose with a target
-  direction drawn uniformly on two Euler angles in [-1, 1]; the dense reward, its bonuses of 10 and 50 and its penalty
-  of 5 for each step with a dropped pen.
-* Another: D4RL ends an episode when the pen drops (its height falls below 0.075 m), after paying that step, and else
-  after 100 steps; gymnasium-robotics never ends one, and cuts it after 200 steps. D4RL's reference scores go with
-  D4RL's rules. The data were recorded with mujoco_py, whose physics differ a little from today's MuJoCo.
+* D4RL ends an episode when the pen drops (its height falls below 0.075 m), after paying that step, and else after 100
+  steps; its reference scores go with these rules. gymnasium-robotics' `AdroitHandPen-v1` never ends an episode and cuts
+  it after 200 steps.
+* D4RL's physics are those of MuJoCo 2, which found one contact between two convex bodies and took the larger of their
+  margins. MuJoCo since finds several, with another algorithm, and adds the margins, which makes pen and fingers slip
+  differently: DAPG's expert, trained then, scores 99 so, and 118 with contacts as D4RL had them (800 episodes each).
+  With the settings made here, episodes of MuJoCo 3.11 and 2.3 are the same up to rounding.
+
+With the same seed and actions, `AdroitHandPen-v1` here gives the numbers that gymnasium-robotics gives (a test holds
+that).
 """
 
 import math
@@ -38,10 +43,10 @@ class Pen(MujocoEnvironment):
 
     metadata: dict[str, Any] = {**MujocoEnvironment.metadata, "render_fps": 100}  # noqa: RUF012
 
-    def __init__(self, ends_when_dropped: bool, render_mode: str | None = None) -> None:
-        """`ends_when_dropped`: whether an episode ends when the pen drops, as in D4RL."""
-        super().__init__(_model(), 45, render_mode)
-        self.ends_when_dropped = ends_when_dropped
+    def __init__(self, d4rl: bool, render_mode: str | None = None) -> None:
+        """`d4rl`: with D4RL's rules and physics; else as gymnasium-robotics has it."""
+        super().__init__(_model(d4rl), 45, render_mode)
+        self.ends_when_dropped = d4rl
         limits = self.model.actuator_ctrlrange
         self._action_middle, self._action_range = limits.mean(axis=1), (limits[:, 1] - limits[:, 0]) / 2
         self._target = int(self.model.body("target").mocapid[0])
@@ -110,7 +115,7 @@ def _quaternion(around_x: float, around_y: float) -> tuple[float, float, float, 
 
 
 @cache
-def _model() -> "mujoco.MjModel":
+def _model(d4rl: bool) -> "mujoco.MjModel":
     spec = mujoco.MjSpec.from_file(str(robotics_assets() / "adroit_hand" / "adroit_pen.xml"))
     # Each environment has a target direction of its own: as a mocap body the target's pose is data, not model.
     spec.body("target").mocap = True
@@ -120,4 +125,8 @@ def _model() -> "mujoco.MjModel":
         actuators = slice(names.index(first), names.index(last) + 1)
         model.actuator_gainprm[actuators, :3] = gain, 0.0, 0.0
         model.actuator_biasprm[actuators, :3] = 0.0, -gain, 0.0
+    if d4rl:
+        flags = mujoco.mjtDisableBit
+        model.opt.disableflags = flags.mjDSBL_MULTICCD | flags.mjDSBL_NATIVECCD
+        model.geom_margin /= 2  # all are the same: the sum of two is what the larger was
     return model

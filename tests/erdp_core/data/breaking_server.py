@@ -1,11 +1,12 @@
 """For the tests of downloads: a web server that misbehaves as told, files to serve, a client in its own process."""
 
 import io
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -95,6 +96,19 @@ def serving(content: bytes, *behaviours: Behaviour) -> Iterator[BreakingServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def deaf_address() -> Iterator[str]:
+    """Where a host is, but does not answer: the port's queue is full."""
+    with ExitStack() as sockets:
+        deaf, *fillers = (sockets.enter_context(socket.socket()) for _ in range(5))
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(deaf.getsockname())
+        yield f"http://127.0.0.1:{deaf.getsockname()[1]}/"
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -280,7 +280,7 @@ def wrong_keys(keys: Keys) -> st.SearchStrategy[Change]:
 
 def apply(change: Change, group: "h5py.Group") -> None:
     """Change a group, unless what earlier changes have left does not allow it."""
-    with suppress(OSError, RuntimeError, KeyError, MemoryError):
+    with suppress(OSError, RuntimeError, KeyError, MemoryError, ValueError, TypeError):
         change(group)
 
 

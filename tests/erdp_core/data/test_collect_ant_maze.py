@@ -1,12 +1,10 @@
-"""AntMaze's collector: D4RL's recipe, the same data from the same seed, honest rewards; with D4RL's policy, D4RL's."""
+"""AntMaze's collector: D4RL's recipe, the same data from the same seed, honest rewards."""
 
 import io
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import minari
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +18,6 @@ from erdp_core.data.collect_ant_maze import (
     EPISODE_ROWS,
     RECIPES,
     Recipe,
-    Walk,
     cells_of,
     collect_ant_maze,
     draw_walk,
@@ -29,7 +26,6 @@ from erdp_core.data.collect_ant_maze import (
     simulate,
 )
 from erdp_core.data.collection import maze_episode
-from erdp_core.data.d4rl import misaligned_rows
 from erdp_core.data.load import load_dataset
 from erdp_core.data.minari import read_minari
 from erdp_core.data.policy_file import Policy
@@ -377,82 +373,3 @@ def test_what_is_there_and_what_cannot_be_written(trembling: Path, root: Path, m
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(root / "file"))
     with pytest.raises(DataError, match=r"cannot be written \(.*\): set MINARI_DATASETS_PATH"):
         collect_ant_maze(task, trembling, rows=10**9)
-
-
-# With D4RL's own policy.
-
-WALKS = 12
-
-
-@pytest.fixture(scope="module")
-def umaze(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Transitions:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("umaze")))
-        policy = test_data / "policies" / "d4rl_ant_goal_reaching.npz"
-        return columns(collect_ant_maze(local("antmaze-umaze-v0"), policy, rows=WALKS * EPISODE_ROWS))
-
-
-def came(walks: list[Walk], data: Transitions) -> npt.NDArray[np.int64]:
-    """The first row of each walk at its own goal, EPISODE_ROWS where there is none."""
-    places = data.next_observations[:, :2].reshape(len(walks), EPISODE_ROWS, 2).astype(np.float64)
-    there = np.linalg.norm(places - np.array([walk.goal for walk in walks])[:, None], axis=2) <= 0.5
-    return np.where(there.any(axis=1), there.argmax(axis=1), EPISODE_ROWS)
-
-
-def drawn(name: str, walks: int) -> list[Walk]:
-    return [draw_walk(RECIPES[name], 0, number, EPISODE_ROWS) for number in range(walks)]
-
-
-def test_d4rls_policy_comes_to_its_goals(umaze: Transitions) -> None:
-    """Measured with MuJoCo 3.11: 34 of 40."""
-    assert (came(drawn("antmaze-umaze-v0", WALKS), umaze) < EPISODE_ROWS).sum() >= 0.7 * WALKS
-
-
-def test_walks_do_not_jump_and_terminals_stand_in_clusters(umaze: Transitions) -> None:
-    assert misaligned_rows(umaze) == 0
-    assert np.linalg.norm(umaze.next_observations[:, :2] - umaze.observations[:, :2], axis=1).max() < 1.0
-    distance = np.linalg.norm(umaze.next_observations[:, :2].astype(np.float64) - (0.75, 8.75), axis=1)
-    np.testing.assert_array_equal(umaze.rewards, distance <= 0.5)
-    np.testing.assert_array_equal(umaze.terminals, umaze.rewards)
-    follows = (umaze.next_observations[:-1] == umaze.observations[1:]).all(axis=1)
-    np.testing.assert_array_equal(np.flatnonzero(~follows) + 1, np.arange(EPISODE_ROWS, len(umaze), EPISODE_ROWS))
-    # The ant lingers: a rewarded row mostly follows a rewarded row, and walks go on after the last one.
-    rewarded = np.flatnonzero(umaze.rewards)
-    assert len(rewarded) > 50 * WALKS
-    assert umaze.rewards[rewarded[rewarded > 0] - 1].mean() > 0.9
-    assert umaze.terminals.mean() < 0.6
-
-
-def test_the_gait_is_that_of_the_regenerated_data(umaze: Transitions, test_data: Path) -> None:
-    """The same policy and noise on MuJoCo 4.0, up to each goal that is reached.
-
-    Those data's waypoints are the centres of cells that count from the nearest centre, without noise: their ants go
-    straighter, and so a sixth faster, than by D4RL's recipe.
-    """
-    rows = np.concatenate(
-        [
-            np.arange(EPISODE_ROWS * number, EPISODE_ROWS * number + first)
-            for number, first in enumerate(came(drawn("antmaze-umaze-v0", WALKS), umaze))
-            if first < EPISODE_ROWS
-        ]
-    )
-    ours = tuple(getattr(umaze, name)[rows] for name in ("observations", "actions", "next_observations"))
-    with h5py.File(test_data / "antmaze-umaze-regenerated.hdf5") as file:
-        states, actions, goals = (file[key][()] for key in ("observations", "actions", "infos/goal"))
-        ends = np.flatnonzero(file["timeouts"])
-    kept = []
-    for first, last in zip([0, *(ends[:-1] + 1)], ends, strict=True):
-        there = np.linalg.norm(states[first:last, :2] - goals[first], axis=1) <= 0.5
-        kept += [np.arange(first, first + there.argmax())] if there.any() else []
-    steps = np.concatenate(kept)
-    theirs = states[steps], actions[steps], states[steps + 1]
-    statistics: dict[str, tuple[Callable[..., float], float]] = {
-        "size of actions": (lambda s, a, n: float(np.abs(a).mean()), 0.03),
-        "actions at their limits": (lambda s, a, n: float((np.abs(a) == 1).mean()), 0.05),
-        "height": (lambda s, a, n: float(s[:, 2].mean()), 0.05),
-        "joint angles": (lambda s, a, n: float(s[:, 7:15].std(axis=0).mean()), 0.1),
-        "joint velocities": (lambda s, a, n: float(np.abs(s[:, 21:]).mean()), 0.15),
-        "metres a row": (lambda s, a, n: float(np.linalg.norm(n[:, :2] - s[:, :2], axis=1).mean()), 0.2),
-    }
-    for name, (statistic, tolerance) in statistics.items():
-        assert statistic(*ours) == pytest.approx(statistic(*theirs), rel=tolerance), name

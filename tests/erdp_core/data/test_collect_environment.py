@@ -25,7 +25,7 @@ class Line(gymnasium.Env[Any, npt.NDArray[Any]]):
     def __init__(self, name: str) -> None:
         self.observation_space, self.action_space = SPACES[name]
         self.faulty = name == "Faulty-v0"
-        self.place = np.zeros(2, np.float64)
+        self.place = np.zeros(2, np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -45,7 +45,7 @@ class Line(gymnasium.Env[Any, npt.NDArray[Any]]):
 
 
 def box(*shape: int, bound: float = np.inf, low: float | None = None) -> Box:
-    return Box(-bound if low is None else low, bound, shape, np.float64)
+    return Box(-bound if low is None else low, bound, shape, np.float32)
 
 
 NESTED = gymnasium.spaces.Dict({"b": box(2), "a": gymnasium.spaces.Dict({"c": box(1), "d": box(1, 2)})})
@@ -143,8 +143,8 @@ def test_the_environment_comes_back_and_gives_the_same(tmp_path: Path) -> None:
 def test_uneven_bounds_are_rescaled(tmp_path: Path) -> None:
     environment = flat_environment("tests/Wide-v0")
     start = environment.reset(seed=0)[0].copy()
-    np.testing.assert_allclose(environment.step(np.array([-1.0, 1.0]))[0] - start, [-1.0, 3.0])
-    np.testing.assert_allclose(environment.step(np.array([0.0, 0.0]))[0] - start, [0.0, 4.0])
+    np.testing.assert_allclose(environment.step(np.array([-1.0, 1.0]))[0] - start, [-1.0, 3.0], atol=1e-6)
+    np.testing.assert_allclose(environment.step(np.array([0.0, 0.0]))[0] - start, [0.0, 4.0], atol=1e-6)
 
 
 def test_dictionaries_and_matrices_are_flattened(tmp_path: Path) -> None:
