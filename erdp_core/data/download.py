@@ -106,7 +106,7 @@ class Downloader:
         with _Meter(path.name, self._console) as meter:
             for mirror, url in places:
                 if (trouble := self._contacts[mirror].trouble()) is None:
-                    if False:
+                    if troubles:
                         meter.tell(f"not from {', '.join(troubles)}")
                     try:
                         _accept(path, self._try_repeatedly(mirror, url, part, meter), recorded)

@@ -91,7 +91,7 @@ def _parts(
                     raise DataError(f"{folder}: observations and actions are not of one size: {sorted(sizes)}")
                 yield part
         if metadata.get("description"):
-            notes.append(plain(metadata["description"]))
+            notes.append(str(plain(metadata["description"])))
 
 
 @dataclass(frozen=True)
@@ -121,18 +121,17 @@ def _dataset_parts(
     steps = sum(episode.recorded for episode in episodes)
     if metadata.get("total_steps") != steps:
         notes.append(f"{folder.name} says that it has {plain(metadata.get('total_steps'))} steps: it has {steps}")
-    kept = [episode for episode in episodes if len(episode.rewards)]
-    if not kept:
+    if not steps:
         raise DataError(f"{folder}: no transition in it")
-    if len({episode.actions.shape[1] for episode in kept}) > 1:
+    if len({episode.actions.shape[1] for episode in episodes}) > 1:
         raise DataError(f"{folder}: actions are not of one size")
-    rewards = np.concatenate([episode.rewards for episode in kept])
-    actions = np.concatenate([episode.actions for episode in kept])
+    rewards = np.concatenate([episode.rewards for episode in episodes])
+    actions = np.concatenate([episode.actions for episode in episodes])
     check_finite(folder, {"actions": actions, "rewards": rewards})
     actions, remarks = clip_actions(folder, actions)
     notes += remarks
     start = 0
-    for episode in kept:
+    for episode in episodes:
         rows = slice(start, start + len(episode.rewards))
         start = rows.stop
         observations = _observations(episode, layout)[: len(episode.rewards) + 1]
