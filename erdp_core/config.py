@@ -230,7 +230,7 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "quick": {
         "*": {
             "agent": {"M": 4, "width": 128},
-            "trainer": {"steps": 20_000, "interval": 4_000},
+            "trainer": {"steps": 50_000, "interval": 5_000},
             "evaluation": {"episodes": 10, "one_candidate": True},
         },
         "pointmaze": {
@@ -238,7 +238,7 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "trainer": {"steps": 7_500, "interval": 1_500},
             "evaluation": {"episodes": 20},
         },
-        "gym": {"agent": {"diffusion_loss": "noise"}, "trainer": {"steps": 50_000, "interval": 5_000}},
+        "gym": {"agent": {"diffusion_loss": "noise"}},
         "antmaze": {"evaluation": {"episodes": 20}},
     },
     "smoke": {
