@@ -14,7 +14,7 @@ help:
 	@echo "make setup      only install, into $(VENV) (the others do it themselves)"
 	@echo
 	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV). A PyTorch that is in the environment already is kept."
-	@echo "README.md has the paper's tables, sweeps, the comparison of runs in MLflow and clusters."
+	@echo "README.md shows tables, data, MLflow and films."
 
 setup:
 	@.ci/setup "$(VENV)" "$(PYTHON)"

@@ -15,7 +15,7 @@ import math
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -227,7 +227,8 @@ class Tracker:
                     engine = create_sqlalchemy_engine(self.uri)
                     engine.connect().close()
                     if engine.dialect.name == "sqlite":
-                        lay_out(engine)
+                        with closing(engine.raw_connection()) as connection:
+                            lay_out(connection.driver_connection)
                     engine.dispose()
                 self._client = MlflowClient(tracking_uri=self.uri)
             except Exception as error:  # a driver's own errors, or that it is not installed

@@ -5,56 +5,45 @@ then on. Here the layout is made aside and copied in one transaction; who dies b
 which the next one fills.
 """
 
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine
 
 
-def lay_out(engine: "Engine") -> None:
-    """Give an empty SQLite database MLflow's tables; one that has any tables is left as it is.
+def lay_out(database: sqlite3.Connection) -> None:
+    """Give an empty database MLflow's tables; one that has any tables is left as it is.
 
     Safe against a second process that does the same. Raises sqlite3.Error where the file cannot be used.
     """
-    connection = engine.raw_connection()
+    if _has_tables(database):
+        return
+    statements = _blank()
+    database.isolation_level = None  # transactions are ours: the module's own end before every CREATE
+    database.execute("BEGIN EXCLUSIVE")
+    database.execute("PRAGMA defer_foreign_keys = ON")  # tables come in the order of their names
     try:
-        database = connection.driver_connection
-        assert database is not None, "a new connection has a driver's"
-        if _has_tables(database):
-            return
-        statements = _blank()
-        database.isolation_level = None  # transactions are ours: the driver's own end before every CREATE
-        database.execute("BEGIN EXCLUSIVE")
-        database.execute("PRAGMA defer_foreign_keys = ON")  # tables come in the order of their names
-        try:
-            if not _has_tables(database):
-                for statement in statements:
-                    database.execute(statement)
-        except BaseException:
-            database.execute("ROLLBACK")
-            raise
-        database.execute("COMMIT")
-    finally:
-        connection.close()
+        if not _has_tables(database):
+            for statement in statements:
+                database.execute(statement)
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
 
 
-def _has_tables(database: Any) -> bool:
+def _has_tables(database: sqlite3.Connection) -> bool:
     return bool(database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
 
 def _blank() -> list[str]:
     """The statements that make an empty tracker, by MLflow itself."""
-    import sqlite3
-
     from mlflow import MlflowClient
 
     with tempfile.TemporaryDirectory(prefix="erdp-tracker-") as folder:
         path = Path(folder) / "blank.db"
         MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-        database = sqlite3.connect(path)
-        begin, *statements, commit = database.iterdump()
-        database.close()
+        with closing(sqlite3.connect(path)) as database:
+            begin, *statements, commit = database.iterdump()
     assert (begin, commit) == ("BEGIN TRANSACTION;", "COMMIT;")
     return statements

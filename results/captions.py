@@ -46,7 +46,12 @@ def caption(frames: PlanFrames, protocol: str, scores: str = "scores") -> tuple[
             choice = _per_task(frames, counted[counted["method"] == method], "candidates")
             label = column_label(method, "one candidate")
             lines.append(f"{label}: the policy's own sample acts, instead of one chosen among {choice} candidates.")
-    lines.extend(_data_notes(frames, counted))
+    changes = _notes(frames, counted, "changes")
+    if changes:
+        told = [change if of is None else f"{change} in {of}" for change, of in changes.items()]
+        lines.append(f"Agents differ from profile paper (in brackets): {', '.join(told)}.")
+    for note, of in _notes(frames, counted, "notes").items():
+        lines.append(f"Data: {note}" if of is None else f"Data of {of}: {note}")
     lines.extend(_comparability(frames, counted))
     return tuple(lines)
 
@@ -86,17 +91,23 @@ def _per_task(frames: PlanFrames, runs: pd.DataFrame, column: str, show: Callabl
     return ", ".join(f"{show(value)} ({_task_names(tasks, frames.plan['tasks'])})" for value, tasks in tasks_of.items())
 
 
-def _data_notes(frames: PlanFrames, counted: pd.DataFrame) -> list[str]:
-    """One line a note that a dataset carries, with its tasks unless it holds for all."""
+def _notes(frames: PlanFrames, counted: pd.DataFrame, column: str) -> dict[str, str | None]:
+    """Everything in a column of tuples, each with the tasks that it holds for; None where it holds for all.
+
+    All are the tasks of the methods that have it: what is said of critics holds for all tasks of methods with critics.
+    """
     tasks_of: dict[str, list[str]] = {}
-    for task, notes in counted[["task", "notes"]].itertuples(index=False):
+    methods_of: dict[str, set[str]] = {}
+    for task, method, notes in counted[["task", "method", column]].itertuples(index=False):
         for note in notes:
             tasks_of.setdefault(note, []).append(task)
-    everywhere = set(counted["task"])
-    return [
-        f"Data: {note}" if set(tasks) == everywhere else f"Data of {_task_names(tasks, frames.plan['tasks'])}: {note}"
+            methods_of.setdefault(note, set()).add(method)
+    return {
+        note: None
+        if set(tasks) == set(counted["task"][counted["method"].isin(methods_of[note])])
+        else _task_names(tasks, frames.plan["tasks"])
         for note, tasks in tasks_of.items()
-    ]
+    }
 
 
 def _comparability(frames: PlanFrames, counted: pd.DataFrame) -> list[str]:

@@ -1,5 +1,6 @@
 """A plan's runs and evaluations as pandas frames: the only reader of the ledger in this package."""
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from erdp_core.config import METHODS, resolve
+from erdp_core.tasks import TASKS
 from orchestration.ledger import Ledger, Record, RunFolder
 
 Acting = Literal["candidates", "one candidate"]
@@ -15,7 +18,7 @@ ACTINGS: tuple[Acting, ...] = get_args(Acting)
 
 RUN_COLUMNS = (
     "task", "method", "seed", "run_id", "status", "gap", "source", "environment", "mujoco", "notes",
-    "steps", "interval", "episodes", "candidates",
+    "steps", "interval", "episodes", "candidates", "changes",
 )  # fmt: skip
 EVALUATION_COLUMNS = ("task", "method", "acting", "seed", "run_id", "step", "score", "episodes", "diffusion_loss")
 
@@ -93,7 +96,20 @@ def _facts(record: Record) -> dict[str, Any]:
         "episodes": evaluation["episodes"],
         # A method that has no such setting acts with one sample.
         "candidates": record["config"]["agent"].get("candidates", 1),
+        "changes": _changes(record),
     }
+
+
+def _changes(record: Record) -> tuple[str, ...]:
+    """How a run's agent differs from that of profile paper: `M 4 (64)` where it has 4 critics instead of 64."""
+    task, method = record["task"], record["method"]
+    if task not in TASKS or method not in METHODS:
+        return ()
+    paper = dataclasses.asdict(resolve(task, TASKS[task].domain, method, "paper").agent)
+    agent = record["config"]["agent"]
+    return tuple(
+        f"{name} {agent[name]} ({value})" for name, value in paper.items() if name in agent and agent[name] != value
+    )
 
 
 def _evaluations(run: RunFolder) -> list[Record]:

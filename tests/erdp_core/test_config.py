@@ -128,12 +128,12 @@ def test_settings_are_table_6() -> None:
 
 
 def test_the_later_layer_is_the_stronger() -> None:
-    settings = ["agent.M=7", "trainer.steps=8000", "agent.M=9"]
+    settings = ["agent.M=7", "trainer.steps=10000", "agent.M=9"]
     config = resolve("antmaze-umaze-v0", "antmaze", "erdp", "quick", settings)
     assert isinstance(config.agent, ErdpConfig)
     assert config.agent.M == 9  # the last of the settings
     assert config.agent.width == 128  # the profile
-    assert config.trainer == TrainerConfig(8000, 4000)  # the setting, and the profile
+    assert config.trainer == TrainerConfig(10_000, 5_000)  # the setting, and the profile
     assert config.evaluation.episodes == 20  # the profile's own for this domain
     assert config.agent.eta == 2.0  # the domain
     assert not config.agent.max_q_backup  # the task

@@ -69,6 +69,7 @@ def test_markdown(mazes: Any) -> None:
         "Profile quick, source local, protocol paper: scores are each run's best evaluation in training.",
         "(MuJoCo 3.11.0)",
         "7,500 steps, an evaluation every 1,500 steps over 20 episodes, seeds 0, 1, 2.",
+        "Agents differ from profile paper (in brackets): width 64 (256), M 4 (64).",
         "Data of pointmaze-medium: rows 3 to 5 were repaired",
         "instead of one chosen among 50 candidates",
     ):
@@ -136,7 +137,9 @@ def test_numbers_of_another_setting_are_said_not_to_be_comparable(make_ledger: C
     task = "antmaze-umaze-v0"
     paper = make_ledger("paper")
     paper.run(task, "erdp", 0, [80.0], profile="paper", source="d4rl")
-    assert sentence not in caption_of(paper, table="antmaze", profile="paper")
+    found = caption_of(paper, table="antmaze", profile="paper")
+    assert sentence not in found
+    assert "differ from profile paper" not in found
     minari = make_ledger("minari")
     minari.run(task, "erdp", 0, [80.0], profile="paper", source="minari")
     assert f"{sentence}: the source of the data is minari, not d4rl." in caption_of(minari, profile="paper")
@@ -153,6 +156,15 @@ def test_numbers_of_another_setting_are_said_not_to_be_comparable(make_ledger: C
     assert "source d4rl (antmaze-umaze-v0), file (gym)" in found
     assert "1,000,000 (antmaze-umaze-v0), 2,000,000 (gym) steps" in found
     assert f"{sentence}: the source of the data of gym is file, not d4rl." in found
+
+
+def test_changes_are_named_with_the_tasks_that_have_them(maker: Any) -> None:
+    for task in ("antmaze-umaze-v0", "hopper-medium-v2", "walker2d-medium-v2"):
+        maker.run(task, "erdp", 0, [80.0], settings=["agent.alpha=0.5"])
+    found = caption_of(maker)
+    assert "(in brackets): " in found
+    changes = found.split("(in brackets): ")[1]
+    assert "width 128 (256), M 4 (64), alpha 0.5 (0.01), diffusion_loss noise (likelihood) in gym." in changes
 
 
 def test_csv_round_trip(mazes: Any) -> None:
