@@ -4,7 +4,7 @@ Reference scores are D4RL's. A task's settings are those of its domain in `erdp_
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from erdp_core.errors import DataError, UserError, suggestion
@@ -55,6 +55,21 @@ class Task:
     """Training sees (reward + reward_shift) * reward_scale ..."""
     standardise_rewards: bool = False
     """... or, where this is set, (reward - mean) / std of the data's own rewards."""
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What differs from the settings of the domain, such as {"agent": {"eta": 2.0}}."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries and lists, ready for JSON."""
+        return asdict(self) | {"minari_ids": list(self.minari_ids)}
+
+    @staticmethod
+    def from_dict(record: Mapping[str, Any]) -> "Task":
+        """The inverse of `to_dict`. Raises TypeError or KeyError for what is no such record."""
+        specs = {
+            name: None if record[name] is None else EnvironmentSpec(**record[name])
+            for name in ("environment", "minari_environment")
+        }
+        return Task(**{**record, **specs, "minari_ids": tuple(record["minari_ids"])})
 
     def score(self, episode_return: float) -> float:
         """Normalised score of a return, D4RL's: 0 at `reference_min`, 100 at `reference_max`."""
@@ -136,6 +151,7 @@ def _antmaze(size: str, data: str, file: str, minari: str) -> Task:
         ),
         reward_scale=4.0,
         reward_shift=-0.5,
+        settings={} if data else {"agent": {"max_q_backup": False}},  # Table 6: "true (false for antmaze-umaze-v0)"
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,8 +57,7 @@ class Trainer:
         self.observations = torch.from_numpy(data.observations).to(self.device)
         self.actions = torch.from_numpy(data.actions).to(self.device)
         self.next_observations = torch.from_numpy(data.next_observations).to(self.device)
-        rewards = (data.rewards + task.reward_shift) * task.reward_scale
-        self.rewards = torch.from_numpy(rewards.astype(np.float32)).to(self.device)
+        self.rewards = torch.from_numpy(task.training_rewards(data.rewards)).to(self.device)
         self.terminals = torch.from_numpy(data.terminals).to(self.device)
         self.algorithm = make_algorithm(configs, seeds, self.observations.shape[1], self.actions.shape[1], self.device)
         self.generators = [stream(self.device, seed, "training") for seed in seeds]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from erdp_core.command_line import Parser, run
 from erdp_core.errors import UserError
-from erdp_core.tasks import Task, get_task
+from erdp_core.tasks import Task
 from orchestration.ledger import Ledger, LedgerError, Record, RunFolder
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def command(argv: Sequence[str] | None) -> int:
     environments: list[Environment] = [film]
     environments += [make_environment(one.environment) for _ in range(options.episodes - 1)]
     returns = evaluate(algorithm, [environments], [options.seed], FRESH, candidates, [True])[0]
-    for line in summary(get_task(one.task), returns):
+    for line in summary(one.task, returns):
         print(line)
     if options.video is not None:
         print(f"filming the first episode: {len(film.actions)} steps, return {returns[0]:.3f}", flush=True)

@@ -12,7 +12,6 @@ import torch
 
 from erdp_core.data.load import load_dataset
 from erdp_core.errors import DataError
-from erdp_core.tasks import get_task
 from erdp_core.trainer import RunInterval, Trainer
 from orchestration.ledger import Ledger, RunFolder
 from orchestration.plan import Run
@@ -57,19 +56,17 @@ class PackWork:
     def _trainer(self, runs: Sequence[Run], device: str) -> Trainer:
         first = runs[0]
         file = Path(first.dataset["path"]) if first.source == "file" else None
-        dataset = load_dataset(get_task(first.task), first.source, file)
+        dataset = load_dataset(first.task, first.source, file)
         if dataset.fingerprint != first.dataset["fingerprint"]:
             raise DataError(
-                f"the data of {first.task} changed while runs were under way ({first.dataset['path']}): "
+                f"the data of {first.task.name} changed while runs were under way ({first.dataset['path']}): "
                 "put the old file back, or run the table again to plan with the new one"
             )
         made_by = {"versions": versions(), "git_commit": git_commit()}
         with self.ledger.writing():
             for run, folder in zip(runs, self.working, strict=True):
                 folder.create({**run.record(), **made_by})
-        trainer = Trainer(
-            get_task(first.task), dataset, [run.config for run in runs], [run.seed for run in runs], device
-        )
+        trainer = Trainer(first.task, dataset, [run.config for run in runs], [run.seed for run in runs], device)
         states = newest_common_states(self.working)
         if states:
             trainer.load_states(states)

@@ -10,8 +10,8 @@ from typing import Any
 from erdp_core.config import ALGORITHM_VERSIONS, ErdpConfig, RunConfig, resolve, structure
 from erdp_core.data.load import load_dataset
 from erdp_core.data.transitions import Dataset
-from erdp_core.errors import MissingDataError
-from erdp_core.tasks import EnvironmentSpec, get_task
+from erdp_core.errors import ConfigError, MissingDataError
+from erdp_core.tasks import EnvironmentSpec, Task, get_task
 from orchestration.ledger import FORMAT, Ledger, LedgerError, Record
 
 PRECISION = "float32"
@@ -23,7 +23,7 @@ STEP_OVERHEAD = 0.2
 class Run:
     """One training: task, data, method, config, seed."""
 
-    task: str
+    task: Task
     source: str
     environment: EnvironmentSpec
     dataset: Mapping[str, Any]
@@ -36,10 +36,15 @@ class Run:
     @property
     def identity(self) -> Record:
         """What determines the result, and nothing else."""
-        task = get_task(self.task)
+        task = self.task
         return {
-            "task": self.task,
-            "rewards": {"shift": task.reward_shift, "scale": task.reward_scale},
+            "task": task.name,
+            "rewards": {
+                "shift": task.reward_shift,
+                "scale": task.reward_scale,
+                "standardise": task.standardise_rewards,
+            },
+            "reference_scores": [task.reference_min, task.reference_max],
             "step_limit": task.step_limit,
             "source": self.source,
             "environment": self.environment.to_dict(),
@@ -55,15 +60,16 @@ class Run:
     def run_id(self) -> str:
         """Readable, and unique by a hash of the identity."""
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
-        return f"{self.task}.{self.method}.seed{self.seed}.{digest}"
+        return f"{self.task.name}.{self.method}.seed{self.seed}.{digest}"
 
     def record(self) -> Record:
         """What the ledger keeps of the run, less what only the worker knows (versions)."""
-        paper = resolve(self.task, get_task(self.task).domain, self.method, "paper")
+        paper = resolve(self.task, self.method, "paper")
         return {
             "format": FORMAT,
             "run_id": self.run_id,
             **self.identity,
+            "definition": self.task.to_dict(),
             "dataset": dict(self.dataset),
             "profile": self.profile,
             "paper_config": paper.to_dict(),
@@ -72,18 +78,20 @@ class Run:
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> "Run":
         """The inverse of `record`. Raises LedgerError where this version would give the run another id."""
-        environment = EnvironmentSpec(record["environment"]["name"], record["environment"]["options"])
-        run = Run(
-            record["task"],
-            record["source"],
-            environment,
-            record["dataset"],
-            record["method"],
-            record["profile"],
-            RunConfig.from_dict(record["config"]),
-            record["seed"],
-        )
-        if run.run_id != record["run_id"]:
+        try:
+            run = Run(
+                Task.from_dict(record["definition"]),
+                record["source"],
+                EnvironmentSpec(**record["environment"]),
+                record["dataset"],
+                record["method"],
+                record["profile"],
+                RunConfig.from_dict(record["config"]),
+                record["seed"],
+            )
+        except (KeyError, TypeError, ConfigError):
+            run = None
+        if run is None or run.run_id != record["run_id"]:
             raise LedgerError(f"run {record['run_id']} was made by another version: train it anew")
         return run
 
@@ -180,9 +188,7 @@ def make_plan(
     Raises ConfigError for bad settings and DataError for data that are there but bad, before anything is trained.
     """
     configs = {
-        (task, method): resolve(task, get_task(task).domain, method, profile, settings)
-        for task in tasks
-        for method in methods
+        (task, method): resolve(get_task(task), method, profile, settings) for task in tasks for method in methods
     }
     cells: list[Cell] = []
     for task in tasks:
@@ -192,7 +198,7 @@ def make_plan(
             cells += [Cell(task, method, seed, None, str(error)) for method in methods for seed in seeds]
             continue
         cells += [
-            Cell(task, method, seed, _run(task, dataset, method, profile, configs[task, method], seed))
+            Cell(task, method, seed, _run(get_task(task), dataset, method, profile, configs[task, method], seed))
             for method in methods
             for seed in seeds
         ]
@@ -201,7 +207,7 @@ def make_plan(
     )
 
 
-def _run(task: str, dataset: Dataset, method: str, profile: str, config: RunConfig, seed: int) -> Run:
+def _run(task: Task, dataset: Dataset, method: str, profile: str, config: RunConfig, seed: int) -> Run:
     record = {
         "fingerprint": dataset.fingerprint,
         "path": dataset.path,
@@ -223,7 +229,7 @@ class Pack:
     def name(self) -> str:
         """For people: task, method, seeds."""
         seeds = ",".join(str(run.seed) for run in self.runs)
-        return f"{self.runs[0].task} {self.runs[0].method} seed{'s' if len(self.runs) > 1 else ''} {seeds}"
+        return f"{self.runs[0].task.name} {self.runs[0].method} seed{'s' if len(self.runs) > 1 else ''} {seeds}"
 
     @property
     def step_gflop(self) -> float:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from erdp_core.config import METHODS, PROFILES, resolve
-from erdp_core.tasks import get_task
+from erdp_core.tasks import Task
 from orchestration.ledger import Record, RunFolder
 
 # What determines the result, but for the seed: runs that share it are the seeds of one cell.
-_GROUP = ("task", "source", "environment", "method", "config", "precision", "algorithm_version")
+_GROUP = (
+    "task", "rewards", "reference_scores", "step_limit", "source", "environment", "method", "config", "precision",
+    "algorithm_version",
+)  # fmt: skip
 
 
 class Point(NamedTuple):
@@ -32,7 +35,7 @@ def group_id(record: Record) -> str:
 
 def experiment_name(record: Record) -> str:
     """The domain of the run's task."""
-    return get_task(record["task"]).domain
+    return str(record["definition"]["domain"])
 
 
 def group_name(record: Record) -> str:
@@ -40,7 +43,7 @@ def group_name(record: Record) -> str:
     task, method, profile = record["task"], record["method"], record["profile"]
     words = [task, method]
     if method in METHODS and profile in PROFILES:
-        usual = _flat(resolve(task, get_task(task).domain, method, profile).to_dict())
+        usual = _flat(resolve(Task.from_dict(record["definition"]), method, profile).to_dict())
         for name, value in _flat(record["config"]).items():
             if usual.get(name) != value:
                 words.append(f"{name.rpartition('.')[2]}={value}")

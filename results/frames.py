@@ -1,6 +1,5 @@
 """A plan's runs and evaluations as pandas frames: the only reader of the ledger in this package."""
 
-import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,8 +7,6 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from erdp_core.config import METHODS, resolve
-from erdp_core.tasks import TASKS
 from orchestration.ledger import Ledger, Record, RunFolder
 
 Acting = Literal["candidates", "one candidate"]
@@ -102,11 +99,7 @@ def _facts(record: Record) -> dict[str, Any]:
 
 def _changes(record: Record) -> tuple[str, ...]:
     """How a run's agent differs from that of profile paper: `M 4 (64)` where it has 4 critics instead of 64."""
-    task, method = record["task"], record["method"]
-    if task not in TASKS or method not in METHODS:
-        return ()
-    paper = dataclasses.asdict(resolve(task, TASKS[task].domain, method, "paper").agent)
-    agent = record["config"]["agent"]
+    paper, agent = record["paper_config"]["agent"], record["config"]["agent"]
     return tuple(
         f"{name} {agent[name]} ({value})" for name, value in paper.items() if name in agent and agent[name] != value
     )

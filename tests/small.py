@@ -28,7 +28,7 @@ FIXED = (
 
 def small_config(*settings: str, method: str = "erdp", task: str = "pointmaze-umaze") -> RunConfig:
     """The smoke profile of a task, smaller still, then `settings`."""
-    return resolve(task, get_task(task).domain, method, "smoke", (*SMALL, *FIXED, *settings))
+    return resolve(get_task(task), method, "smoke", (*SMALL, *FIXED, *settings))
 
 
 def transitions(rows: int = 80, observation_size: int = 4, action_size: int = 2, seed: int = 0) -> Transitions:

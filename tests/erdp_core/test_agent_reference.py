@@ -10,6 +10,7 @@ from erdp_core.agent import ERDP
 from erdp_core.algorithms import Batch, make_algorithm
 from erdp_core.config import RunConfig, resolve
 from erdp_core.networks import Weights
+from erdp_core.tasks import get_task
 
 REFERENCE = np.load(Path(__file__).parents[1] / "reference" / "erdp_update_reference.npz")
 ACTOR_NAMES = [
@@ -33,7 +34,7 @@ def config(variant: str) -> RunConfig:
         f"agent.action_clip={'true' if kind == 'noise' else 'false'}",
         f"agent.max_q_backup={'true' if max_q else 'false'}",
     ]
-    return resolve("hopper-medium-v2", "gym", "erdp", "paper", settings)
+    return resolve(get_task("hopper-medium-v2"), "erdp", "paper", settings)
 
 
 def fill(weights: Weights, names: list[str], scale: float, transposed: bool) -> None:

@@ -75,14 +75,14 @@ def test_settings_say_what_the_record_says(config: RunConfig) -> None:
         for group in ("agent", "trainer", "evaluation")
         for name, value in config.to_dict()[group].items()
     ]
-    assert resolve("hopper-medium-v2", "gym", config.method, "quick", settings) == config
+    assert resolve(get_task("hopper-medium-v2"), config.method, "quick", settings) == config
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_profile_resolves(task: str, method: str, profile: str) -> None:
-    config = resolve(task, get_task(task).domain, method, profile)
+    config = resolve(get_task(task), method, profile)
     assert config.method == method
     assert isinstance(config.agent, METHODS[method])
     assert config.trainer.steps % config.trainer.interval == 0
@@ -92,7 +92,7 @@ def test_the_papers_settings() -> None:
     """Table 6 and the text around it, for one task of each kind."""
 
     def paper(task: str) -> tuple[Any, ...]:
-        config = resolve(task, get_task(task).domain, "erdp", "paper")
+        config = resolve(get_task(task), "erdp", "paper")
         agent = config.agent
         assert isinstance(agent, ErdpConfig)
         assert (agent.M, agent.alpha, agent.beta, agent.gamma, agent.tau) == (64, 0.01, 4.0, 0.99, 0.005)
@@ -114,7 +114,7 @@ def test_settings_are_table_6() -> None:
     assert {get_task(task).domain for task in TABLES["all"]} == set(printed)
     for task in TABLES["all"]:
         row = printed[get_task(task).domain]
-        config = resolve(task, get_task(task).domain, "erdp", "paper")
+        config = resolve(get_task(task), "erdp", "paper")
         agent = config.agent
         assert isinstance(agent, ErdpConfig)
         assert (agent.actor_lr, agent.eta) == (float(row["policy_lr"]), float(row["eta"]))
@@ -129,7 +129,7 @@ def test_settings_are_table_6() -> None:
 
 def test_the_later_layer_is_the_stronger() -> None:
     settings = ["agent.M=7", "trainer.steps=10000", "agent.M=9"]
-    config = resolve("antmaze-umaze-v0", "antmaze", "erdp", "quick", settings)
+    config = resolve(get_task("antmaze-umaze-v0"), "erdp", "quick", settings)
     assert isinstance(config.agent, ErdpConfig)
     assert config.agent.M == 9  # the last of the settings
     assert config.agent.width == 128  # the profile
@@ -140,7 +140,7 @@ def test_the_later_layer_is_the_stronger() -> None:
 
 
 def test_settings_of_another_method_are_left_out() -> None:
-    config = resolve("pointmaze-umaze", "pointmaze", "bc-diffusion", "smoke", ["agent.alpha=0.5", "agent.T=7"])
+    config = resolve(get_task("pointmaze-umaze"), "bc-diffusion", "smoke", ["agent.alpha=0.5", "agent.T=7"])
     assert isinstance(config.agent, BcDiffusionConfig)
     assert config.agent.T == 7
 
@@ -167,7 +167,7 @@ def test_settings_of_another_method_are_left_out() -> None:
 )
 def test_errors_name_both_values_or_the_limits_or_the_nearest_name(setting: str, said: list[str]) -> None:
     with pytest.raises(ConfigError) as error:
-        resolve("pointmaze-umaze", "pointmaze", "erdp", "smoke", [setting])
+        resolve(get_task("pointmaze-umaze"), "erdp", "smoke", [setting])
     message = str(error.value)
     assert all(part in message for part in said), message
     assert "\n" not in message
@@ -175,10 +175,10 @@ def test_errors_name_both_values_or_the_limits_or_the_nearest_name(setting: str,
 
 def test_errors_of_names() -> None:
     with pytest.raises(ConfigError, match="unknown profile 'qick': did you mean 'quick'"):
-        resolve("pointmaze-umaze", "pointmaze", "erdp", "qick")
+        resolve(get_task("pointmaze-umaze"), "erdp", "qick")
     with pytest.raises(ConfigError, match="unknown method 'erpd': did you mean 'erdp'"):
-        resolve("pointmaze-umaze", "pointmaze", "erpd", "quick")
-    record = resolve("pointmaze-umaze", "pointmaze", "erdp", "smoke").to_dict()
+        resolve(get_task("pointmaze-umaze"), "erpd", "quick")
+    record = resolve(get_task("pointmaze-umaze"), "erdp", "smoke").to_dict()
     with pytest.raises(ConfigError, match=r"unknown setting agent\.alhpa: did you mean 'alpha'"):
         RunConfig.from_dict({**record, "agent": {**record["agent"], "alhpa": 1}})
     with pytest.raises(ConfigError, match="unknown method 'x'"):

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from erdp_core.config import resolve
+from erdp_core.tasks import get_task
 from orchestration.ledger import Ledger, RunFolder
 from orchestration.tracker import Tracker
 from orchestration.tracking import default_uri
@@ -40,12 +41,16 @@ def new_ledger(folder: Path) -> Ledger:
 
 
 def start(ledger: Ledger, seed: int, task: str = "pointmaze-umaze", settings: Sequence[str] = ()) -> RunFolder:
-    config = resolve(task, "pointmaze", "erdp", "smoke", settings).to_dict()
+    config = resolve(get_task(task), "erdp", "smoke", settings).to_dict()
     run = ledger.run(f"{task}.erdp.seed{seed}.{config['agent']['alpha']}")
     run.create(
         {
             "run_id": run.run_id,
             "task": task,
+            "rewards": {"shift": -0.5, "scale": 4.0, "standardise": False},
+            "reference_scores": [0.0, 1.0],
+            "step_limit": 60,
+            "definition": get_task(task).to_dict(),
             "source": "local",
             "environment": {"name": task, "options": {"hold": 5}},
             "dataset": {"fingerprint": "f00d", "path": "/data", "rows": 10, "notes": ["collected here"]},

@@ -44,7 +44,7 @@ class LedgerMaker:
         run = self.ledger.run(run_id)
         if status == "planned":
             return run
-        config = resolve(task, get_task(task).domain, method, profile, settings).to_dict()
+        config = resolve(get_task(task), method, profile, settings).to_dict()
         run.create(
             {
                 "run_id": run_id,
@@ -55,6 +55,7 @@ class LedgerMaker:
                 "method": method,
                 "profile": profile,
                 "config": config,
+                "paper_config": resolve(get_task(task), method, "paper").to_dict(),
                 "seed": seed,
                 "versions": {"mujoco": "3.11.0"},
             }

@@ -69,7 +69,7 @@ def test_markdown(mazes: Any) -> None:
         "Profile quick, source local, protocol paper: scores are each run's best evaluation in training.",
         "(MuJoCo 3.11.0)",
         "7,500 steps, an evaluation every 1,500 steps over 20 episodes, seeds 0, 1, 2.",
-        "Agents differ from profile paper (in brackets): width 64 (256), M 4 (64).",
+        "Agents differ from profile paper (in brackets): M 4 (64), width 64 (256).",
         "Data of pointmaze-medium: rows 3 to 5 were repaired",
         "instead of one chosen among 50 candidates",
     ):
@@ -164,7 +164,7 @@ def test_changes_are_named_with_the_tasks_that_have_them(maker: Any) -> None:
     found = caption_of(maker)
     assert "(in brackets): " in found
     changes = found.split("(in brackets): ")[1]
-    assert "width 128 (256), M 4 (64), alpha 0.5 (0.01), diffusion_loss noise (likelihood) in gym." in changes
+    assert "M 4 (64), alpha 0.5 (0.01), width 128 (256), diffusion_loss noise (likelihood) in gym." in changes
 
 
 def test_csv_round_trip(mazes: Any) -> None:
@@ -280,7 +280,7 @@ def test_a_thousand_runs_in_seconds(tmp_path: Path) -> None:
         folder.mkdir()
         record = {"task": task, "method": method, "source": "d4rl", "environment": {"name": "x"}, "versions": {}}
         record["dataset"] = {"notes": []}
-        (folder / "run.json").write_text(json.dumps({**record, "config": config}))
+        (folder / "run.json").write_text(json.dumps({**record, "config": config, "paper_config": config}))
         (folder / "evaluations.jsonl").write_text(evaluations)
         (folder / "finished.json").write_text("{}")
     plan = {"table": "big", "profile": "paper", "source": "d4rl", "protocol": "last-k", "settings": []}
