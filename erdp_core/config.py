@@ -250,7 +250,7 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "evaluation": {"episodes": 20},
         },
         "gym": {"agent": {"diffusion_loss": "noise"}},
-        "antmaze": {"evaluation": {"episodes": 20}},
+        "antmaze": {"agent": {"max_q_actions": 4}, "evaluation": {"episodes": 20}},
         "kitchen": {"agent": {"diffusion_loss": "noise"}, "evaluation": {"episodes": 5}},  # half a second an episode
     },
     "smoke": {
