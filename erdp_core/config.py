@@ -303,15 +303,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
 
     Raises ConfigError for an unknown key (the nearest is named) and for a value of the wrong type.
     """
-    fields: dict[str, Any] = {}
-    for group, classes in {
-        "agent": tuple(METHODS.values()),
-        "trainer": (TrainerConfig,),
-        "evaluation": (EvaluationConfig,),
-    }.items():
-        for cls in classes:
-            for name, hint in typing.get_type_hints(cls).items():
-                fields[f"{group}.{name}"] = hint
+    fields = _fields()
     parsed: dict[str, dict[str, Any]] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -324,6 +316,22 @@ def parse_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     return parsed
 
 
+def check_layer(layer: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a layer of settings with a name that no method knows, or a value that none could take."""
+    groups: dict[str, tuple[type[Any], ...]] = {**_OTHER_CLASSES, "agent": tuple(METHODS.values())}
+    for group, values in layer.items():
+        if group not in groups:
+            raise ConfigError(f"unknown settings {group!r}: {suggestion(group, groups)}")
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"settings {group}={values!r} are no names with values")
+        for name, value in values.items():
+            owners = [cls for cls in groups[group] if name in {item.name for item in dataclasses.fields(cls)}]
+            if not owners:
+                raise ConfigError(f"unknown setting {group}.{name}: {suggestion(f'{group}.{name}', _fields())}")
+            for cls in owners:
+                _check_value(f"{group}.{name}", value, cls, name)
+
+
 def check_settings(settings: Sequence[str], methods: Sequence[str]) -> None:
     """Raise ConfigError for a setting that no chosen method has, or that no method could take."""
     parsed = parse_settings(settings)
@@ -331,17 +339,25 @@ def check_settings(settings: Sequence[str], methods: Sequence[str]) -> None:
     for key in keys:
         if keys.count(key) > 1:
             raise ConfigError(f"--set gives {key} twice")
-    others: dict[str, list[type[Any]]] = {"trainer": [TrainerConfig], "evaluation": [EvaluationConfig]}
-    for group, values in parsed.items():
-        for name, value in values.items():
-            classes = others.get(group) or list(METHODS.values())
-            owners = [cls for cls in classes if name in {item.name for item in dataclasses.fields(cls)}]
-            if group == "agent" and not any(METHODS[method] in owners for method in methods):
-                named = ", ".join(method for method, cls in METHODS.items() if cls in owners)
-                raise ConfigError(f"agent.{name} is a setting of {named}, not of {', '.join(methods)}: leave it out")
-            for cls in owners:
-                # Clashes with other settings are for `resolve`; here each value stands alone.
-                _check_value(f"{group}.{name}", value, cls, name)
+    for name in parsed.get("agent", {}):
+        owners = [method for method, cls in METHODS.items() if name in {item.name for item in dataclasses.fields(cls)}]
+        if not set(methods) & set(owners):
+            named = f"{', '.join(owners)}, not of {', '.join(methods)}"
+            raise ConfigError(f"agent.{name} is a setting of {named}: leave it out")
+    check_layer(parsed)  # clashes of settings are for `resolve`: here each value stands alone
+
+
+_OTHER_CLASSES: Mapping[str, tuple[type[Any], ...]] = {"trainer": (TrainerConfig,), "evaluation": (EvaluationConfig,)}
+
+
+def _fields() -> dict[str, Any]:
+    """The type of every setting of any method, by its name on the command line."""
+    return {
+        f"{group}.{name}": hint
+        for group, classes in {"agent": tuple(METHODS.values()), **_OTHER_CLASSES}.items()
+        for cls in classes
+        for name, hint in typing.get_type_hints(cls).items()
+    }
 
 
 def _parse_value(key: str, text: str, hint: Any) -> Any:

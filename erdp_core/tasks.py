@@ -50,6 +50,8 @@ class Task:
     """Where a policy trained on the Minari data is evaluated; None where there are none."""
     minari_note: str | None = None
     """How the Minari data differ from D4RL's file, where they are other data: such are never chosen silently."""
+    file: str | None = None
+    """A file in D4RL's layout that a task of the user's own names."""
     reward_scale: float = 1.0
     reward_shift: float = 0.0
     """Training sees (reward + reward_shift) * reward_scale ..."""
@@ -221,16 +223,30 @@ _ALL = (
     ),
 )
 
-TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}
+TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
 # Tables a command line can name: each domain of the paper, ours, and the paper's together.
-TABLES: Mapping[str, tuple[str, ...]] = {
+TABLES: dict[str, tuple[str, ...]] = {
     **{
         domain: tuple(task.name for task in _ALL if task.domain == domain)
         for domain in dict.fromkeys(task.domain for task in _ALL)
     },
     "all": tuple(task.name for task in _ALL if task.domain != "pointmaze"),
 }
+
+
+CUSTOM = "custom"
+"""The table of the tasks that `add_task` added."""
+
+
+def add_task(task: Task) -> None:
+    """Make a task of the user's own known in this process, and put it into the table `custom`.
+
+    Raises UserError for a name that is taken by another task.
+    """
+    if TASKS.setdefault(task.name, task) != task:
+        raise UserError(f"there is a task {task.name!r} already: give yours another name")
+    TABLES[CUSTOM] = tuple(dict.fromkeys((*TABLES.get(CUSTOM, ()), task.name)))
 
 
 def get_task(name: str) -> Task:

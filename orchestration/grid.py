@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from erdp_core.config import RunConfig
 from orchestration.ledger import Ledger
 from orchestration.plan import Pack, Plan, Run, make_packs, step_work
 from orchestration.probe import costs
@@ -76,13 +77,33 @@ def print_plan(plan: Plan, ledger: Ledger, to_train: Sequence[Run]) -> None:
     print(f"ledger: {ledger.root}")
     print(
         f"table {plan.table}, profile {plan.profile}, source {plan.source}, protocol {plan.protocol}: "
-        f"{len(plan.cells)} cells ({len(plan.tasks)} tasks x {len(plan.methods)} methods x {len(plan.seeds)} seeds): "
+        f"{len(plan.cells)} runs ({len(plan.tasks)} tasks x {len(plan.methods)} methods x {len(plan.seeds)} seeds): "
         f"{statuses.count('finished')} done, {len(to_train)} to train, {statuses.count('failed')} failed, "
         f"{len(plan.cells) - len(plan.runs)} without data",
         flush=True,
     )
     for gap in plan.gaps:
         print(f"  gap: {gap}", flush=True)
+
+
+def print_settings(plan: Plan) -> None:
+    """Print each method's settings: first what all tasks share, then what tells them apart."""
+    for method in plan.methods:
+        settings = {cell.task: _settings(cell.config) for cell in plan.cells if cell.method == method}
+        shared = set.intersection(*(set(texts) for texts in settings.values()))
+        print(f"  {method}: {', '.join(text for text in settings[plan.tasks[0]] if text in shared)}")
+        tasks_of: dict[str, list[str]] = {}
+        for task, texts in settings.items():
+            tasks_of.setdefault(", ".join(text for text in texts if text not in shared), []).append(task)
+        if len(tasks_of) > 1:
+            for text, tasks in tasks_of.items():
+                print(f"    {', '.join(tasks)}: {text}")
+
+
+def _settings(config: RunConfig) -> list[str]:
+    agent = [f"{name} {value}" for name, value in config.to_dict()["agent"].items()]
+    steps, interval, episodes = config.trainer.steps, config.trainer.interval, config.evaluation.episodes
+    return [*agent, f"{steps:,} steps", f"evaluated every {interval:,} steps", f"over {episodes} episodes"]
 
 
 def print_costs(ledger: Ledger, to_train: Sequence[Run], probe: bool) -> None:
@@ -96,9 +117,10 @@ def print_costs(ledger: Ledger, to_train: Sequence[Run], probe: bool) -> None:
     for pack, cost in zip(packs, estimates, strict=True):
         slots[slots.index(min(slots))] += cost.hours(pack)
         how = "measured" if cost.measured else "from arithmetic; --probe measures"
+        data = "" if pack.runs[0].dataset["fingerprint"] else " (without data)"
         print(
-            f"  pack: {pack.name}: {pack.runs[0].config.trainer.steps} steps of {cost.milliseconds:.1f} ms ({how}), "
-            f"{cost.hours(pack):.2f} hours"
+            f"  pack: {pack.name}{data}: {pack.runs[0].config.trainer.steps} steps of {cost.milliseconds:.1f} ms "
+            f"({how}), {cost.hours(pack):.2f} hours"
         )
     print(
         f"resources: {resources.cpus} CPUs, {resources.gpus} GPUs; {resources.slots} packs at a time, "

@@ -10,7 +10,8 @@ from erdp_core.command_line import Parser, user_path
 from erdp_core.config import METHODS, PROFILES, PROTOCOLS, check_settings
 from erdp_core.data.load import SOURCES
 from erdp_core.errors import UserError, suggestion
-from erdp_core.tasks import TABLES, get_task, table_tasks
+from erdp_core.task_file import add_task_files
+from erdp_core.tasks import CUSTOM, TABLES, EnvironmentSpec, get_task, table_tasks
 
 MAX_SEEDS, MAX_SEED = 1000, 2**31 - 1
 
@@ -28,6 +29,7 @@ class Options:
     protocol: str
     settings: tuple[str, ...]
     files: Mapping[str, Path]
+    environments: Mapping[str, EnvironmentSpec]
     address: str
     ledger: str
     tracking_uri: str | None
@@ -37,7 +39,11 @@ class Options:
 
 def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
     """Read and check the options. Raises UserError for unknown names, each with the nearest valid one."""
-    parser.add_argument("--table", required=True, help=f"which table: {', '.join(TABLES)}")
+    parser.add_argument("--table", help=f"which table: {', '.join(TABLES)} (with --task-file: {CUSTOM})")
+    parser.add_argument(
+        "--task-file", nargs="+", action="extend", default=[], metavar="FILE.toml",
+        help=f"tasks of your own (see erdp_core/task_file.py), which make up the table {CUSTOM}",
+    )  # fmt: skip
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only these tasks of the table")
     parser.add_argument("--methods", default="erdp", help=f"comma-separated: {', '.join(METHODS)} (default: erdp)")
     parser.add_argument("--seeds", default="5", help="how many (5: seeds 0 to 4), or which (0,1,7; one seed: 7,)")
@@ -46,6 +52,10 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--data", nargs="+", action="extend", default=[], metavar="TASK=FILE", help="a file in D4RL's HDF5 layout"
     )
+    parser.add_argument(
+        "--evaluate-in", nargs="+", action="extend", default=[], metavar="TASK=ENVIRONMENT",
+        help="evaluate there, wherever the data were recorded, for example antmaze-umaze-v0=AntMaze_UMaze-v4",
+    )  # fmt: skip
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
         help="change a setting, for example agent.alpha=0.05",
@@ -61,15 +71,19 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
     parser.add_argument("--probe", action="store_true", help="measure the steps' cost anew before estimating hours")
     arguments = parser.parse_args(argv)
 
-    tasks = table_tasks(arguments.table)
+    own = add_task_files(arguments.task_file)
+    table = arguments.table or (CUSTOM if own else "")
+    if not table:
+        raise UserError(f"name a table with --table: {', '.join(TABLES)}")
+    tasks = table_tasks(table)
     if arguments.tasks:
         chosen = [name for names in arguments.tasks for name in names.split(",") if name]
         for name in chosen:
             if name not in tasks:
-                raise UserError(f"table {arguments.table!r} has no task {name!r}: {suggestion(name, tasks)}")
+                raise UserError(f"table {table!r} has no task {name!r}: {suggestion(name, tasks)}")
         tasks = tuple(dict.fromkeys(chosen))
         if not tasks:
-            raise UserError(f"--tasks names no task of table {arguments.table!r}")
+            raise UserError(f"--tasks names no task of table {table!r}")
     methods = tuple(dict.fromkeys(name for name in arguments.methods.split(",") if name))
     for kind, names, valid in (
         ("method", methods, METHODS),
@@ -84,7 +98,7 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
         raise UserError(f"--methods names no method: {', '.join(METHODS)}")
     check_settings(arguments.settings, methods)
     return Options(
-        arguments.table,
+        table,
         tasks,
         methods,
         parse_seeds(arguments.seeds),
@@ -93,6 +107,7 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
         arguments.protocol,
         tuple(arguments.settings),
         parse_files(arguments.data, tasks),
+        parse_environments(arguments.evaluate_in, tasks),
         arguments.address,
         arguments.ledger,
         arguments.tracking_uri,
@@ -114,15 +129,35 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 def parse_files(pairs: Sequence[str], tasks: Sequence[str]) -> dict[str, Path]:
     """`TASK=FILE` pairs by task. Raises UserError for a task that is not in the table."""
-    files: dict[str, Path] = {}
+    return {name: user_path(path) for name, path in _pairs("--data", "FILE", pairs, tasks).items()}
+
+
+def parse_environments(pairs: Sequence[str], tasks: Sequence[str]) -> dict[str, EnvironmentSpec]:
+    """`TASK=ENVIRONMENT` pairs by task. Raises UserError for a task that is not in the table, or no environment."""
+    found = {}
+    for name, environment in _pairs("--evaluate-in", "ENVIRONMENT", pairs, tasks).items():
+        from erdp_core.environments.make import make_environment  # slow to import
+
+        # With the options that the task has for it: the elements of a kitchen, the cells of a maze.
+        own = (get_task(name).environment, get_task(name).minari_environment)
+        found[name] = next(
+            (spec for spec in own if spec and spec.name == environment), EnvironmentSpec(environment, {})
+        )
+        make_environment(found[name]).close()
+    return found
+
+
+def _pairs(option: str, what: str, pairs: Sequence[str], tasks: Sequence[str]) -> dict[str, str]:
+    """`TASK=VALUE` pairs by task."""
+    found: dict[str, str] = {}
     for pair in pairs:
-        name, equals, path = pair.partition("=")
-        if not equals or not path:
-            raise UserError(f"--data takes TASK=FILE, not {pair!r}")
+        name, equals, value = pair.partition("=")
+        if not equals or not value:
+            raise UserError(f"{option} takes TASK={what}, not {pair!r}")
         get_task(name)
         if name not in tasks:
-            raise UserError(f"--data names {name!r}, which is not among the tasks to run: {', '.join(tasks)}")
-        if name in files:
-            raise UserError(f"--data names {name!r} twice")
-        files[name] = user_path(path)
-    return files
+            raise UserError(f"{option} names {name!r}, which is not among the tasks to run: {', '.join(tasks)}")
+        if name in found:
+            raise UserError(f"{option} names {name!r} twice")
+        found[name] = value
+    return found

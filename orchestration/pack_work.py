@@ -55,8 +55,9 @@ class PackWork:
 
     def _trainer(self, runs: Sequence[Run], device: str) -> Trainer:
         first = runs[0]
-        file = Path(first.dataset["path"]) if first.source == "file" else None
-        dataset = load_dataset(first.task, first.source, file)
+        # The environment was decided, by the data or against them, when the run was planned.
+        file, source = (Path(first.dataset["path"]), "auto") if first.source == "file" else (None, first.source)
+        dataset = load_dataset(first.task, source, file, first.environment)
         if dataset.fingerprint != first.dataset["fingerprint"]:
             raise DataError(
                 f"the data of {first.task.name} changed while runs were under way ({first.dataset['path']}): "

@@ -1,6 +1,7 @@
 """From a table's name to the runs it needs, and from runs to packs that train together."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from typing import Any
 
 from erdp_core.config import ALGORITHM_VERSIONS, ErdpConfig, RunConfig, resolve, structure
 from erdp_core.data.load import load_dataset
-from erdp_core.data.transitions import Dataset
 from erdp_core.errors import ConfigError, MissingDataError
 from erdp_core.tasks import EnvironmentSpec, Task, get_task
 from orchestration.ledger import FORMAT, Ledger, LedgerError, Record
@@ -110,6 +110,7 @@ class Cell:
     task: str
     method: str
     seed: int
+    config: RunConfig
     run: Run | None
     gap: str | None = None
 
@@ -132,7 +133,7 @@ class Plan:
     def name(self) -> str:
         """`table-profile`, with a hash of the request: another request never replaces this one's table."""
         request = [self.source, self.protocol, self.tasks, self.methods, self.seeds, self.settings]
-        request.append([cell.run.source for cell in self.cells if cell.run])
+        request.append([[cell.run.source, cell.run.environment.to_dict()] for cell in self.cells if cell.run])
         digest = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:6]
         return f"{self.table}-{self.profile}-{digest}"
 
@@ -140,6 +141,22 @@ class Plan:
     def runs(self) -> tuple[Run, ...]:
         """Every run, in the table's order."""
         return tuple(cell.run for cell in self.cells if cell.run)
+
+    @property
+    def runs_without_data(self) -> tuple[Run, ...]:
+        """What the gaps would be, for their cost to be estimated: sizes are the environments', the data unknown."""
+        from erdp_core.environments.make import environment_sizes  # slow to import
+
+        found = []
+        for cell in self.cells:
+            if cell.run is None:
+                task = get_task(cell.task)
+                observation_size, action_size = environment_sizes(task.environment)
+                facts = {"fingerprint": "", "observation_size": observation_size, "action_size": action_size}
+                found.append(
+                    Run(task, "none", task.environment, facts, cell.method, self.profile, cell.config, cell.seed)
+                )
+        return tuple(found)
 
     @property
     def gaps(self) -> tuple[str, ...]:
@@ -182,8 +199,12 @@ def make_plan(
     seeds: Sequence[int],
     settings: Sequence[str] = (),
     files: Mapping[str, Path] | None = None,
+    environments: Mapping[str, EnvironmentSpec] | None = None,
 ) -> Plan:
     """The plan of a table, its data looked up; what cannot run for lack of data becomes a gap.
+
+    files: data in D4RL's layout that take the place of a task's own. environments: where a task is evaluated, wherever
+    its data were recorded.
 
     Raises ConfigError for bad settings and DataError for data that are there but bad, before anything is trained.
     """
@@ -193,30 +214,29 @@ def make_plan(
     cells: list[Cell] = []
     for task in tasks:
         try:
-            dataset = load_dataset(get_task(task), source, (files or {}).get(task))
+            dataset = load_dataset(get_task(task), source, (files or {}).get(task), (environments or {}).get(task))
         except MissingDataError as error:
-            cells += [Cell(task, method, seed, None, str(error)) for method in methods for seed in seeds]
+            cells += [
+                Cell(task, method, seed, configs[task, method], None, str(error))
+                for method in methods
+                for seed in seeds
+            ]
             continue
-        cells += [
-            Cell(task, method, seed, _run(get_task(task), dataset, method, profile, configs[task, method], seed))
-            for method in methods
-            for seed in seeds
-        ]
+        facts = {
+            "fingerprint": dataset.fingerprint,
+            "path": dataset.path,
+            "rows": len(dataset.transitions),
+            "notes": list(dataset.notes),
+            "observation_size": dataset.transitions.observations.shape[1],
+            "action_size": dataset.transitions.actions.shape[1],
+        }
+        for method, seed in itertools.product(methods, seeds):
+            config = configs[task, method]
+            run = Run(get_task(task), dataset.source, dataset.environment, facts, method, profile, config, seed)
+            cells.append(Cell(task, method, seed, config, run))
     return Plan(
         table, profile, source, protocol, tuple(tasks), tuple(methods), tuple(seeds), tuple(settings), tuple(cells)
     )
-
-
-def _run(task: Task, dataset: Dataset, method: str, profile: str, config: RunConfig, seed: int) -> Run:
-    record = {
-        "fingerprint": dataset.fingerprint,
-        "path": dataset.path,
-        "rows": len(dataset.transitions),
-        "notes": list(dataset.notes),
-        "observation_size": dataset.transitions.observations.shape[1],
-        "action_size": dataset.transitions.actions.shape[1],
-    }
-    return Run(task, dataset.source, dataset.environment, record, method, profile, config, seed)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from erdp_core.command_line import Parser, run
-from orchestration.grid import print_costs, print_plan, train_missing
+from orchestration.grid import print_costs, print_plan, print_settings, train_missing
 from orchestration.ledger import Ledger
 from orchestration.options import parse
 from orchestration.plan import make_plan, missing_runs
@@ -15,6 +15,8 @@ from results.tables import to_markdown
 EXAMPLES = """\
   python orchestration/run_table.py --table pointmaze --profile quick --methods erdp,bc-diffusion --seeds 3
   python orchestration/run_table.py --table antmaze --dry-run
+  python orchestration/run_table.py --table antmaze --source local --profile quick --seeds 1
+  python orchestration/run_table.py --task-file my_task.toml --profile quick
   python orchestration/run_table.py --table gym --tasks hopper-medium-replay-v2 --seeds 0,1,7 \\
       --data hopper-medium-replay-v2=hopper.hdf5 --set agent.alpha=0.05 agent.M=16"""
 
@@ -32,6 +34,7 @@ def command(argv: Sequence[str] | None) -> int:
         seeds=options.seeds,
         settings=options.settings,
         files=options.files,
+        environments=options.environments,
     )
     ledger = Ledger(options.ledger)
     writes = options.probe or not options.dry_run
@@ -40,7 +43,8 @@ def command(argv: Sequence[str] | None) -> int:
     to_train = missing_runs(plan, ledger)
     print_plan(plan, ledger, to_train)
     if options.dry_run:
-        print_costs(ledger, to_train, options.probe)
+        print_settings(plan)
+        print_costs(ledger, [*to_train, *plan.runs_without_data], options.probe)
         return 0
 
     ledger.write_plan(plan.name, plan.record())

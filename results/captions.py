@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from erdp_core.config import PROTOCOLS
-from erdp_core.tasks import TABLES, TASKS
+from erdp_core.tasks import CUSTOM, TABLES, TASKS
 from results.frames import Acting, PlanFrames
 
 PAPER_TASKS = frozenset(TABLES["all"])
@@ -78,7 +78,7 @@ def _task_names(tasks: Iterable[str], plan_tasks: Sequence[str]) -> str:
 
 
 def _domain(task: str) -> str:
-    return TASKS[task].domain if task in TASKS else task
+    return TASKS[task].domain if task in TASKS and task not in TABLES.get(CUSTOM, ()) else task
 
 
 def _per_task(frames: PlanFrames, runs: pd.DataFrame, column: str, show: Callable[[Any], str] = str) -> str:
@@ -122,6 +122,10 @@ def _comparability(frames: PlanFrames, counted: pd.DataFrame) -> list[str]:
         sources = " and ".join(_distinct(other["source"]))
         whose = "" if set(other["task"]) == set(paper["task"]) else f" of {_task_names(other['task'], plan['tasks'])}"
         reasons.append(f"the source of the data{whose} is {sources}, not d4rl")
+    moved = paper[paper["environment"] != paper["task"].map(lambda task: TASKS[task].environment.name)]
+    if len(moved):
+        where = ", ".join(_distinct(moved["environment"]))
+        reasons.append(f"{_task_names(moved['task'], plan['tasks'])} was evaluated in {where}")
     if plan["profile"] != "paper":
         reasons.append(f"the profile is {plan['profile']}, not paper")
     if plan["settings"]:

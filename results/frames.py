@@ -100,8 +100,11 @@ def _facts(record: Record) -> dict[str, Any]:
 def _changes(record: Record) -> tuple[str, ...]:
     """How a run's agent differs from that of profile paper: `M 4 (64)` where it has 4 critics instead of 64."""
     paper, agent = record["paper_config"]["agent"], record["config"]["agent"]
+    unused = () if agent.get("max_q_backup") else ("max_q_actions",)
     return tuple(
-        f"{name} {agent[name]} ({value})" for name, value in paper.items() if name in agent and agent[name] != value
+        f"{name} {agent[name]} ({value})"
+        for name, value in paper.items()
+        if name in agent and agent[name] != value and name not in unused
     )
 
 

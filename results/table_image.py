@@ -28,14 +28,16 @@ class PrintedCell:
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """A table in words: its first column, the others, and what stands around them."""
+    """A table in words: its first columns, those of numbers, and what stands around them."""
 
     title: str
+    label_heads: Sequence[str]
+    """Heads of the L columns of words."""
     head: Sequence[str]
-    """Labels of the C columns after the first."""
-    rows: Sequence[tuple[str, Sequence[PrintedCell]]]
-    """Each a label and C cells."""
-    average: tuple[str, Sequence[PrintedCell]] | None
+    """Heads of the C columns of numbers."""
+    rows: Sequence[tuple[Sequence[str], Sequence[PrintedCell]]]
+    """Each L words and C cells."""
+    average: tuple[Sequence[str], Sequence[PrintedCell]] | None
     """The bottom row, below a rule."""
     footnotes: Sequence[tuple[str, str]]
     """Letter and text."""
@@ -71,7 +73,11 @@ class _Drawing:
         self.table = table
         self.ruler = Ruler()
         body = [*table.rows, *([table.average] if table.average else [])]
-        self.label_width = max(self.ruler.width(label, SIZE) for label, _ in [("task", ()), *body])
+        labels = [table.label_heads, *(words for words, _ in body)]
+        self.label_widths = [
+            max(self.ruler.width(text, SIZE) for text in column) for column in zip(*labels, strict=True)
+        ]
+        self.label_width = sum(self.label_widths) + COLUMN_GAP * (len(self.label_widths) - 1)
         self.columns = [
             self._widths(head, [cells[index] for _, cells in body]) for index, head in enumerate(table.head)
         ]
@@ -125,14 +131,14 @@ class _Drawing:
         y += 0.06
         self._rule(y, HEAVY)
         y += ROW
-        self._text(self.left, y - 0.07, "task")
+        self._labels(y - 0.07, self.table.label_heads)
         for middle, head in zip(self._middles(), self.table.head, strict=True):
             self._text(middle, y - 0.07, head, align="center")
         y += 0.02
         self._rule(y, LIGHT)
-        for label, cells in self.table.rows:
+        for labels, cells in self.table.rows:
             y += ROW
-            self._row(y - 0.06, label, cells)
+            self._row(y - 0.06, labels, cells)
         if self.table.average:
             y += 0.03
             self._rule(y, LIGHT)
@@ -155,8 +161,14 @@ class _Drawing:
             x += COLUMN_GAP + column.total
         return middles
 
-    def _row(self, y: float, label: str, cells: Sequence[PrintedCell]) -> None:
-        self._text(self.left, y, label)
+    def _labels(self, y: float, labels: Sequence[str]) -> None:
+        x = self.left
+        for label, width in zip(labels, self.label_widths, strict=True):
+            self._text(x, y, label)
+            x += width + COLUMN_GAP
+
+    def _row(self, y: float, labels: Sequence[str], cells: Sequence[PrintedCell]) -> None:
+        self._labels(y, labels)
         for middle, column, cell in zip(self._middles(), self.columns, cells, strict=True):
             start = middle - (column.numbers + column.mark) / 2
             end = start + column.mean

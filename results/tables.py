@@ -21,6 +21,7 @@ from results.frames import Acting, PlanFrames
 from results.table_image import PrintedCell, PrintedTable, draw_table
 
 GAP = "—"
+ORIGIN = "data, environment"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Cell:
     run_ids: tuple[str, ...]
     sources: tuple[str, ...]
     """Of their data, each once."""
+    environments: tuple[str, ...]
+    """Where they were evaluated, each once."""
     gap: str
     """Which of the seeds asked for do not count, and why; empty where all do."""
 
@@ -80,6 +83,13 @@ class Table:
     def common_tasks(self) -> tuple[str, ...]:
         """Tasks for which every column has at least one seed: what the averages are taken over."""
         return tuple(task for task in self.tasks if all(self.cells[task, column].scores for column in self.columns))
+
+    def origin(self, task: str) -> str:
+        """Where a task's data are from and where its policies were evaluated; a dash where no seed counts."""
+        cells = [self.cells[task, column] for column in self.columns]
+        sources = dict.fromkeys(source for cell in cells for source in cell.sources)
+        environments = dict.fromkeys(environment for cell in cells for environment in cell.environments)
+        return f"{' and '.join(sources)}, {' and '.join(environments)}" if sources else GAP
 
     @cached_property
     def averages(self) -> dict[Column, float]:
@@ -144,20 +154,21 @@ def build_table(frames: PlanFrames, protocol: str | None = None) -> Table:
 
 def _cell(task: str, column: Column, runs: Sequence[Any], scores: Mapping[Any, float]) -> Cell:
     seeds_of: dict[tuple[str, str], list[int]] = {}
-    counted: list[tuple[int, float, str, str]] = []
+    counted: list[tuple[int, float, str, str, str]] = []
     for run in runs:
         score = scores.get((task, column.method, column.acting, run.seed))
         if score is not None:
-            counted.append((run.seed, score, run.run_id, run.source))
+            counted.append((run.seed, score, run.run_id, run.source, run.environment))
         else:
             gap = run.gap or "was not evaluated with one candidate"
             seeds_of.setdefault((gap, ": " if run.status == "missing" else " "), []).append(run.seed)
     counted.sort()
     return Cell(
-        seeds=tuple(seed for seed, _, _, _ in counted),
-        scores=tuple(score for _, score, _, _ in counted),
-        run_ids=tuple(run_id for _, _, run_id, _ in counted),
-        sources=tuple(dict.fromkeys(source for _, _, _, source in counted)),
+        seeds=tuple(seed for seed, *_ in counted),
+        scores=tuple(score for _, score, *_ in counted),
+        run_ids=tuple(run_id for _, _, run_id, *_ in counted),
+        sources=tuple(dict.fromkeys(source for *_, source, _ in counted)),
+        environments=tuple(dict.fromkeys(environment for *_, environment in counted)),
         gap=_gap_text(len(counted), len(runs), seeds_of),
     )
 
@@ -193,13 +204,20 @@ def to_markdown(table: Table) -> str:
     def printed(cell: Cell) -> str:
         return " ".join(filter(None, cell.parts)) + (f" [{table.marks[cell.gap]}]" if cell.gap else "")
 
-    rows = [["task", *(escape(column.label) for column in table.columns)]]
-    rows += [[escape(task), *(printed(table.cells[task, column]) for column in table.columns)] for task in table.tasks]
+    rows = [["task", ORIGIN, *(escape(column.label) for column in table.columns)]]
+    rows += [
+        [escape(task), escape(table.origin(task)), *(printed(table.cells[task, column]) for column in table.columns)]
+        for task in table.tasks
+    ]
     if table.averages:
-        rows.append([table.average_label, *(number(table.averages[column]) for column in table.columns)])
+        rows.append([table.average_label, "", *(number(table.averages[column]) for column in table.columns)])
     widths = [max(3, *(len(row[index]) for row in rows)) for index in range(len(rows[0]))]
-    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]) + "|")
+    lines = [
+        "| " + " | ".join([*map(str.ljust, row[:2], widths[:2]), *map(str.rjust, row[2:], widths[2:])]) + " |"
+        for row in rows
+    ]
+    rules = [*("-" * (width + 2) for width in widths[:2]), *("-" * (width + 1) + ":" for width in widths[2:])]
+    lines.insert(1, "|" + "|".join(rules) + "|")
     footer = [f"- [{mark}] {escape(gap)}" for gap, mark in table.marks.items()]
     footer += [f"- {escape(line)}" for line in table.remarks]
     return "\n".join([f"**{escape(table.title)}**", "", *lines, "", *footer]) + "\n"
@@ -219,6 +237,7 @@ def long_form(table: Table) -> pd.DataFrame:
                     "acting": column.acting,
                     "profile": table.profile,
                     "source": ";".join(cell.sources),
+                    "environment": ";".join(cell.environments),
                     "protocol": table.protocol,
                     "mean": statistics and statistics.mean,
                     "std": statistics and statistics.std,
@@ -266,18 +285,24 @@ def to_latex(table: Table) -> str:
         r"  \centering",
         rf"  \caption{{{escape_latex(table.title)}}}",
         rf"  \label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', table.name)}}}",
-        rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        rf"  \begin{{tabular}}{{ll{'r' * len(table.columns)}}}",
         r"  \toprule",
-        row(["task", *(escape_latex(column.label) for column in table.columns)]),
+        row(["task", ORIGIN, *(escape_latex(column.label) for column in table.columns)]),
         r"  \midrule",
     ]
     lines += [
-        row([escape_latex(task), *(printed(table.cells[task, column]) for column in table.columns)])
+        row(
+            [
+                escape_latex(task),
+                escape_latex(table.origin(task)),
+                *(printed(table.cells[task, column]) for column in table.columns),
+            ]
+        )
         for task in table.tasks
     ]
     if table.averages:
         averages = [minus(number(table.averages[column])) for column in table.columns]
-        lines += [r"  \midrule", row([escape_latex(table.average_label), *averages])]
+        lines += [r"  \midrule", row([escape_latex(table.average_label), "", *averages])]
     footer = [rf"\textsuperscript{{{mark}}} {escape_latex(gap)}" for gap, mark in table.marks.items()]
     footer += [escape_latex(line) for line in table.remarks]
     lines += [
@@ -296,10 +321,11 @@ def to_latex(table: Table) -> str:
 def _printed(table: Table) -> PrintedTable:
     return PrintedTable(
         title=table.title,
+        label_heads=("task", ORIGIN),
         head=[column.label for column in table.columns],
         rows=[
             (
-                task,
+                (task, table.origin(task)),
                 [
                     PrintedCell(*cell.parts, mark=table.marks.get(cell.gap, ""))
                     for cell in (table.cells[task, column] for column in table.columns)
@@ -308,7 +334,7 @@ def _printed(table: Table) -> PrintedTable:
             for task in table.tasks
         ],
         average=(
-            (table.average_label, [PrintedCell(number(table.averages[column])) for column in table.columns])
+            ((table.average_label, ""), [PrintedCell(number(table.averages[column])) for column in table.columns])
             if table.averages
             else None
         ),

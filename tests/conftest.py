@@ -23,11 +23,11 @@ if "CI" not in os.environ:  # there hypothesis has a profile of its own: the sam
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the ledger, tracker or datasets of whoever runs it."""
+    """No test reads or writes the ledger, tracker, datasets or cache of whoever runs it."""
     with pytest.MonkeyPatch.context() as patch:
         for variable in ("ERDP_LEDGER", "MLFLOW_TRACKING_URI"):
             patch.delenv(variable, raising=False)
-        for variable in ("D4RL_DATASET_DIR", "MINARI_DATASETS_PATH"):
+        for variable in ("D4RL_DATASET_DIR", "MINARI_DATASETS_PATH", "ERDP_CACHE_DIR"):
             patch.setenv(variable, str(tmp_path_factory.mktemp(variable.lower())))
         yield
 

@@ -1,28 +1,20 @@
 """A collection from any gymnasium environment, by a policy from a file."""
 
-import contextlib
-import difflib
-import io
-import warnings
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
-from gymnasium.spaces import Box
-from gymnasium.wrappers import FlattenObservation, RescaleAction
 from minari.data_collector import EpisodeBuffer
 from rich.console import Console
 
 from erdp_core.data.collection import check_collection, store_collection
-from erdp_core.data.d4rl import first_line
 from erdp_core.data.policy_file import Policy, load_policy
 from erdp_core.data.row_meter import RowMeter
 from erdp_core.data.transitions import Floats
+from erdp_core.environments.gymnasium_environment import Environment, flat_environment
 from erdp_core.errors import DataError, UserError
-
-Environment = gymnasium.Env[Any, Any]
 
 
 def collect_environment(
@@ -81,62 +73,6 @@ def collect_environment(
         )
     finally:
         environment.close()
-
-
-def flat_environment(environment_id: str) -> Environment:
-    """The environment with flat observations and actions in [-1, 1].
-
-    Observations that are dictionaries of Boxes, or Boxes of more than one axis, go through gymnasium's
-    FlattenObservation: keys one after the other in the order of the space. Actions of a Box with other bounds go
-    through RescaleAction: -1 and 1 are the bounds. Raises UserError for an unknown id (it names the nearest), for
-    observations that are anything else, actions that are no vector with finite bounds, and an environment that cannot
-    be written down as JSON.
-    """
-    environment = _make(environment_id)
-    space, actions = environment.observation_space, environment.action_space
-    if not _flattens(space):
-        raise UserError(f"{environment_id}: its observations cannot be flattened to a vector of numbers: {space}")
-    if not isinstance(actions, Box) or len(actions.shape) != 1 or actions.dtype.kind != "f":
-        raise UserError(f"{environment_id}: its actions are no vector of real numbers, as policies give: {actions}")
-    if not actions.is_bounded():
-        raise UserError(f"{environment_id}: its actions have no bounds to scale [-1, 1] to: {actions}")
-    try:
-        assert environment.spec is not None
-        environment.spec.to_json()
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"{environment_id} cannot be recorded with the data ({first_line(error)}): register it with an entry point "
-            "as text, module:Class, and arguments that are numbers and text"
-        ) from None
-    if not isinstance(space, Box) or len(space.shape) != 1:
-        environment = FlattenObservation(environment)
-    if (actions.low != -1.0).any() or (actions.high != 1.0).any():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that bounds are rounded to float32
-            environment = RescaleAction(environment, -1.0, 1.0)  # type: ignore[arg-type]  # numbers, as JSON holds them
-    return environment
-
-
-def _make(environment_id: str) -> Environment:
-    with contextlib.redirect_stderr(io.StringIO()):  # it prints advice on environments nobody asked for
-        import gymnasium_robotics
-    gymnasium.register_envs(gymnasium_robotics)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # old versions are chosen on purpose
-            return gymnasium.make(environment_id, disable_env_checker=True)
-    except gymnasium.error.UnregisteredEnv:
-        near = ", ".join(difflib.get_close_matches(environment_id, gymnasium.registry, n=3, cutoff=0.0))
-        raise UserError(f"unknown environment {environment_id!r}: the nearest are {near}") from None
-    except (gymnasium.error.Error, ImportError) as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"environment {environment_id!r} cannot be made: {told}") from None
-
-
-def _flattens(space: gymnasium.Space[Any]) -> bool:
-    if isinstance(space, gymnasium.spaces.Dict):
-        return all(_flattens(part) for part in space.spaces.values())
-    return isinstance(space, Box)
 
 
 def _episode(

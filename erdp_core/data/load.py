@@ -15,7 +15,7 @@ from erdp_core.data.transitions import Dataset, Reading, Transitions
 from erdp_core.data.validation import ROUNDING, check_sizes
 from erdp_core.environments.farama_ant_maze import PLACES
 from erdp_core.environments.kitchen import ELEMENTS, goal_of
-from erdp_core.environments.make import ANT_MAZES, ENVIRONMENTS, FARAMA_ANT_MAZES, GYM, KITCHENS, PENS
+from erdp_core.environments.make import ANT_MAZES, BENCHMARK, FARAMA_ANT_MAZES, GYM, KITCHENS, PENS
 from erdp_core.environments.mazes import MAZES
 from erdp_core.errors import DataError, MissingDataError, suggestion
 from erdp_core.tasks import EnvironmentSpec, Task
@@ -48,42 +48,51 @@ def local_path(task: Task) -> Path | None:
     return None if task.local_id is None else minari_folder(task.local_id)
 
 
-def load_dataset(task: Task, source: str = "auto", file: Path | None = None) -> Dataset:
+def load_dataset(
+    task: Task, source: str = "auto", file: Path | None = None, environment: EnvironmentSpec | None = None
+) -> Dataset:
     """The task's data.
 
-    `file`: a file in D4RL's layout, whatever `source` says (the dataset's source is then `file`). `source`: `d4rl`, the
-    task's file in D4RL's cache folder; `minari`, Minari's data, evaluated in the environment that they belong to;
-    `local`, the collection that `python -m erdp_core.data collect` makes; `auto`, the first of these that is present,
-    Minari's only where they are the same collection as D4RL's, or made in the same way, and no other data.
+    file: in D4RL's layout, whatever `source` says (the dataset's source is then `file`).
+    source: `d4rl`, the task's file in D4RL's cache folder; `minari`, Minari's data, evaluated in the environment that
+        they belong to; `local`, the collection that `python -m erdp_core.data collect` makes; `auto`, the first of
+        these that is present, Minari's only where they are the same collection as D4RL's, or made in the same way, and
+        no other data. A task of the user's own that names a file has that one.
+    environment: where policies are evaluated, wherever the data were recorded: a note then says so. None: where the
+        data belong (see `evaluation_environment`).
 
     Data that were loaded before on this machine are mapped from the cache (`erdp_core.data.cache`). Raises DataError,
     in one line that says what to do, for data that are missing, damaged, or do not fit the task.
     """
-    if file is not None:
-        return _load_d4rl(task, "file", file)
     if source not in SOURCES:
         raise DataError(f"unknown source {source!r}: {suggestion(source, SOURCES)}")
+    if file is None and task.file is not None and source == "auto":
+        file = Path(task.file)
+        if not os.path.exists(file):
+            raise MissingDataError(f"no data for {task.name}: there is no {file}, which its task file names")
+    if file is not None:
+        return _load_d4rl(task, "file", file, environment)
     d4rl, minari, local = d4rl_path(task), minari_paths(task), local_path(task)
     if d4rl is not None and source in ("auto", "d4rl") and os.path.exists(d4rl):
-        return _load_d4rl(task, "d4rl", d4rl)
+        return _load_d4rl(task, "d4rl", d4rl, environment)
     if minari and (source == "minari" or (source == "auto" and task.minari_note is None)):
-        return _load_minari(task, minari)
+        return _load_minari(task, minari, environment)
     if local is not None and source in ("auto", "local") and os.path.exists(local):
-        return _load_local(task, local)
+        return _load_local(task, local, environment)
     raise MissingDataError(_missing(task, source, d4rl, local))
 
 
-def _load_d4rl(task: Task, source: str, path: Path) -> Dataset:
+def _load_d4rl(task: Task, source: str, path: Path, forced: EnvironmentSpec | None) -> Dataset:
     in_maze, goal = task.environment.name in ANT_MAZES, _kitchen_goal(task.environment)
     rules = {"format": "d4rl", "step_limit": task.step_limit, "in_maze": in_maze, "goal": goal}
     contents = cached([path], rules, lambda: _noting_oddities(read_d4rl(path, task.step_limit), in_maze, goal))
     remarks = list(contents.notes)
     if "note" in contents.attributes:
         remarks.append(f"the data say of themselves: {contents.attributes['note']}")
-    return _dataset(task, source, [path], contents, task.environment, remarks)
+    return _dataset(task, source, [path], contents, task.environment, remarks, forced)
 
 
-def _load_minari(task: Task, folders: Sequence[Path]) -> Dataset:
+def _load_minari(task: Task, folders: Sequence[Path], forced: EnvironmentSpec | None) -> Dataset:
     environment = task.minari_environment
     assert environment is not None
     layout = ANTMAZE if environment.name in FARAMA_ANT_MAZES else FLAT
@@ -94,12 +103,12 @@ def _load_minari(task: Task, folders: Sequence[Path]) -> Dataset:
     options = contents.attributes.get("env_spec", {}).get("options")
     if options and environment.name in GYM:
         remarks.append(f"recorded with {plain(options)}, evaluated without")
-    return _dataset(task, "minari", folders, contents, environment, remarks)
+    return _dataset(task, "minari", folders, contents, environment, remarks, forced)
 
 
-def _load_local(task: Task, folder: Path) -> Dataset:
+def _load_local(task: Task, folder: Path, forced: EnvironmentSpec | None) -> Dataset:
     contents = _cached_minari([folder], FLAT)
-    return _dataset(task, "local", [folder], contents, task.environment, contents.notes)
+    return _dataset(task, "local", [folder], contents, task.environment, contents.notes, forced)
 
 
 def _cached_minari(folders: Sequence[Path], layout: Layout) -> Contents:
@@ -115,49 +124,64 @@ def _dataset(
     contents: Contents,
     expected: EnvironmentSpec,
     remarks: Sequence[str],
+    forced: EnvironmentSpec | None,
 ) -> Dataset:
     path = " + ".join(str(path.absolute()) for path in paths)
-    environment = evaluation_environment(paths[0], contents.attributes, task, expected)
+    environment = forced or evaluation_environment(paths[0], contents.attributes, task, expected)
     check_sizes(paths[0], contents.transitions, environment)
-    if environment.name != task.environment.name:
+    recorded = recorded_in(contents.attributes, expected)
+    if recorded != environment.name:
+        remarks = (*remarks, f"recorded in {recorded}, evaluated in {environment.name}")
+    elif environment.name != task.environment.name:
         moved = f"evaluated in {environment.name}, where the data were recorded, not in {task.environment.name}"
         remarks = (*remarks, moved)
     return Dataset(contents.transitions, source, path, contents.fingerprint, environment, tuple(remarks))
 
 
+def recorded_in(attributes: Mapping[str, Any], expected: EnvironmentSpec) -> str:
+    """The environment that data were recorded in, by its name here if it has one; `expected`, if they do not tell.
+
+    Attributes: `environment`, a name that `make_environment` knows, `D4RL-compatible AntMaze, SIZE`, or
+    `AdroitHandPen-v1, D4RL rules`; without it `env_spec`, gymnasium's {name, options}.
+    """
+    told = attributes.get("environment") or attributes.get("env_spec", {}).get("name", expected.name)
+    name = str(told)
+    if name.startswith("D4RL-compatible AntMaze, "):
+        return "d4rl-antmaze-" + name.removeprefix("D4RL-compatible AntMaze, ")
+    return "d4rl-pen" if name == "AdroitHandPen-v1, D4RL rules" else name
+
+
 def evaluation_environment(
     path: Path, attributes: Mapping[str, Any], task: Task, expected: EnvironmentSpec
 ) -> EnvironmentSpec:
-    """Where a policy trained on data is evaluated: where they were recorded, as their attributes say, else `expected`.
+    """Where a policy trained on data is evaluated: where they were recorded, as `recorded_in` tells.
 
-    Attributes: `environment`, a name that `make_environment` knows, `D4RL-compatible AntMaze, SIZE`, or
-    `AdroitHandPen-v1, D4RL rules`; without it `env_spec`, gymnasium's {name, options}; `evaluation_goal`, [x, y] of
-    D4RL's AntMaze. Pen's scores are D4RL's under D4RL's rules alone, so there it is `expected` in any case.
+    The attribute `evaluation_goal`, [x, y], is the goal of D4RL's AntMaze. Pen's scores are D4RL's under D4RL's rules
+    alone, so there it is `expected` in any case; so it is with an environment of the user's own.
 
     Raises DataError for data of another family of environments than `expected`: nothing that is learnt of one robot,
     maze or kitchen is of use in another, and D4RL's ant is not Farama's.
     """
-    spec = attributes.get("env_spec", {"name": expected.name, "options": {}})
-    recorded = str(attributes.get("environment", spec["name"]))
-    name = recorded.removesuffix(", D4RL rules")
-    if name.startswith("D4RL-compatible AntMaze, "):
-        name = "d4rl-antmaze-" + name.removeprefix("D4RL-compatible AntMaze, ")
-    options = spec["options"] if "environment" not in attributes else {}
-    if name not in ENVIRONMENTS or _family(name) != _family(expected.name) or not _fits(name, options, expected):
+    name = recorded_in(attributes, expected)
+    options = {} if "environment" in attributes else attributes.get("env_spec", {}).get("options", {})
+    known = name in BENCHMARK or expected.name not in BENCHMARK
+    if not known or _family(name) != _family(expected.name) or not _fits(name, options, expected):
         raise DataError(
-            f"{path} was recorded in {recorded!r}, which does not fit {task.name} "
-            f"(evaluated in {expected.name}): give it to a task of its own family"
+            f"{path} was recorded in {name!r}, which does not fit {task.name} (evaluated in {expected.name}): give it "
+            f"to a task of its own family, or ask for it with --evaluate-in {task.name}={expected.name}"
         )
     if name in ANT_MAZES and "evaluation_goal" in attributes:
         return EnvironmentSpec(name, {"evaluation_goal": _evaluation_goal(path, attributes["evaluation_goal"])})
-    return expected if name in (expected.name, *PENS) else EnvironmentSpec(name, expected.options)
+    if name in PENS or expected.name not in BENCHMARK:
+        return expected
+    return EnvironmentSpec(name, expected.options)
 
 
 def _family(name: str) -> str:
     """What environments share that evaluate the same data: versions of one robot, places in one maze, both pens."""
     if name in FARAMA_ANT_MAZES:
         return f"AntMaze, {PLACES[FARAMA_ANT_MAZES[name]][0]}"
-    stem, dash, version = name.rpartition("-v")
+    stem, dash, version = name.rpartition(":")[2].rpartition("-v")
     return "pen" if name in PENS else stem if dash and version.isdigit() else name
 
 

@@ -1,5 +1,8 @@
 """From an environment's name to the environment that a policy is evaluated in."""
 
+import difflib
+import functools
+import json
 import math
 import warnings
 from collections.abc import Mapping
@@ -10,6 +13,7 @@ from gymnasium.wrappers import TimeLimit
 
 from erdp_core.environments.ant_maze import AntMaze
 from erdp_core.environments.farama_ant_maze import PLACES, FaramaAntMaze
+from erdp_core.environments.gymnasium_environment import WithoutResetOptions, flat_environment, registered_environments
 from erdp_core.environments.kitchen import ELEMENTS, Kitchen
 from erdp_core.environments.mazes import MAZES, Cell, Maze
 from erdp_core.environments.mujoco_environment import MujocoEnvironment
@@ -24,7 +28,7 @@ ANT_MAZES = {f"d4rl-antmaze-{size}": size for size in MAZES}
 FARAMA_ANT_MAZES = {f"AntMaze_{place}-{version}": place for place in PLACES for version in ("v4", "v5")}
 PENS = ("d4rl-pen", "AdroitHandPen-v1")
 KITCHENS = ("FrankaKitchen-v1",)
-ENVIRONMENTS = (*GYM, *POINT_MAZES, *ANT_MAZES, *FARAMA_ANT_MAZES, *PENS, *KITCHENS)
+BENCHMARK = (*GYM, *POINT_MAZES, *ANT_MAZES, *FARAMA_ANT_MAZES, *PENS, *KITCHENS)
 
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(ANT_MAZES, ("evaluation_goal",)),
@@ -32,6 +36,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(KITCHENS, ("elements",)),
 }
 _STEP_LIMITS: Mapping[str, int] = {
+    **dict.fromkeys(GYM, 1000),
     **{task.environment.name: task.step_limit for task in TASKS.values()},
     **{name: 700 if place == "UMaze" else 1000 for name, place in FARAMA_ANT_MAZES.items()},
     "AdroitHandPen-v1": 200,
@@ -39,7 +44,7 @@ _STEP_LIMITS: Mapping[str, int] = {
 
 
 def make_environment(spec: EnvironmentSpec, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
-    """The environment of that name, with its step limit.
+    """The environment of that name, with its step limit: one of `BENCHMARK`, or of gymnasium's registry.
 
     Observations are flat, in the layout of the task's data; actions are a Box in [-1, 1]; the sum of an episode's
     rewards is what D4RL scores. `reset(seed=s)` makes the episode a function of s and the actions alone.
@@ -48,12 +53,13 @@ def make_environment(spec: EnvironmentSpec, render_mode: str | None = None) -> g
 
     Options: `d4rl-antmaze-*` take `evaluation_goal: [x, y]` (metres), which fixes the goal; `AntMaze_*` take
     `reset_cell` and `goal_cell: [row, column]`, near which starts or goals then are; `FrankaKitchen-v1` takes
-    `elements: [name, ...]`, those to move (all seven without it).
+    `elements: [name, ...]`, those to move (all seven without it); those of gymnasium's registry what `gymnasium.make`
+    takes (see `flat_environment` for what is done to them).
 
-    Raises UserError for an unknown name or option, or an option's value that makes no sense.
+    Raises UserError for an unknown name or option, an option's value that makes no sense, or episodes without end.
     """
-    if spec.name not in ENVIRONMENTS:
-        raise UserError(f"unknown environment {spec.name!r}: {suggestion(spec.name, ENVIRONMENTS)}")
+    if spec.name not in BENCHMARK:
+        return _registered(spec, render_mode)
     known = _OPTIONS.get(spec.name, ())
     for option in spec.options:
         if option not in known:
@@ -61,6 +67,38 @@ def make_environment(spec: EnvironmentSpec, render_mode: str | None = None) -> g
     if spec.name in GYM:
         return _gym(spec.name, render_mode)
     return TimeLimit(_built_here(spec.name, spec.options, render_mode), _STEP_LIMITS[spec.name])
+
+
+def step_limit(spec: EnvironmentSpec) -> int | None:
+    """Steps after which `make_environment` ends an episode. None: the environment is not known, or does not end."""
+    if spec.name in BENCHMARK:
+        return _STEP_LIMITS[spec.name]
+    registered = registered_environments().get(spec.name.rpartition(":")[2])
+    limit: int | None = spec.options.get("max_episode_steps", registered and registered.max_episode_steps)
+    return limit
+
+
+@functools.cache
+def _sizes(name: str, options: str) -> tuple[int, int]:
+    environment = make_environment(EnvironmentSpec(name, json.loads(options)))
+    sizes = [math.prod(space.shape or ()) for space in (environment.observation_space, environment.action_space)]
+    environment.close()
+    return sizes[0], sizes[1]
+
+
+def environment_sizes(spec: EnvironmentSpec) -> tuple[int, int]:
+    """Lengths of the environment's observations and actions."""
+    return _sizes(spec.name, json.dumps(spec.options, sort_keys=True))
+
+
+def _registered(spec: EnvironmentSpec, render_mode: str | None) -> gymnasium.Env[Any, Any]:
+    if ":" not in spec.name and spec.name not in (registered := registered_environments()):
+        near = difflib.get_close_matches(spec.name, {*BENCHMARK, *registered}, n=3, cutoff=0.0)
+        raise UserError(f"unknown environment {spec.name!r}: the nearest are {', '.join(near)}")
+    environment = flat_environment(spec.name, spec.options, render_mode)
+    if step_limit(spec) is None:
+        raise UserError(f"environment {spec.name!r} does not limit its episodes: give it a step limit")
+    return WithoutResetOptions(environment)
 
 
 def _built_here(name: str, options: Mapping[str, Any], render_mode: str | None) -> MujocoEnvironment:

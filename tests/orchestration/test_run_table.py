@@ -205,6 +205,11 @@ def test_dry_run_and_help_are_quick_and_start_nothing(environment: dict[str, str
         (["--data", "pointmaze-umaze"], "--data takes TASK=FILE"),
         (["--data", "hopper-medium-v2=x.hdf5"], "not among the tasks to run"),
         (["--data", "pointmaze-umaze=/nowhere.hdf5"], "/nowhere.hdf5"),
+        (["--evaluate-in", "pointmaze-umaze"], "--evaluate-in takes TASK=ENVIRONMENT"),
+        (["--evaluate-in", "pointmaze-umaze=Hoper-v5"], "unknown environment 'Hoper-v5': the nearest are Hopper-v5, "),
+        (["--evaluate-in", "pointmaze-umaze=Hopper-v5"], "but those of Hopper-v5 are of size 11"),
+        (["--evaluate-in", "pointmaze-large=pointmaze-umaze"], "not among the tasks to run"),
+        (["--task-file", "nowhere.toml"], "no task file nowhere.toml"),
         (["--tracking-uri", "nonsense"], "no tracking URI"),
         (["--address", "127.0.0.1:1"], "no Ray cluster at --address 127.0.0.1:1"),
         (["--address", "auto"], "no Ray cluster at --address auto"),
@@ -229,6 +234,11 @@ def test_bad_usage_is_one_line_and_status_2(
     assert status == 2, error
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_table_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_table.main([]) == 2
+    assert capsys.readouterr().err.startswith("error: name a table with --table: pointmaze, gym, antmaze, ")
 
 
 def test_missing_data_is_a_visible_gap_and_status_1(environment: dict[str, str], tmp_path: Path) -> None:

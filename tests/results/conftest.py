@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from erdp_core.config import resolve
-from erdp_core.tasks import get_task
+from erdp_core.tasks import EnvironmentSpec, get_task
 from orchestration.ledger import Ledger, RunFolder
 
 Evaluation = float | tuple[float, float]
@@ -37,6 +37,7 @@ class LedgerMaker:
         notes: Sequence[str] = (),
         failure: Mapping[str, Any] | None = None,
         settings: Sequence[str] = (),
+        environment: EnvironmentSpec | None = None,
     ) -> RunFolder:
         """A run of the plan with the evaluations given, one an interval, and the status given."""
         run_id = f"{task}.{method}.seed{seed}.{profile}"
@@ -50,7 +51,7 @@ class LedgerMaker:
                 "run_id": run_id,
                 "task": task,
                 "source": source,
-                "environment": get_task(task).environment.to_dict(),
+                "environment": (environment or get_task(task).environment).to_dict(),
                 "dataset": {"fingerprint": "0" * 16, "path": "data.hdf5", "rows": 1, "notes": list(notes)},
                 "method": method,
                 "profile": profile,

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
+from erdp_core.tasks import EnvironmentSpec
 from orchestration.ledger import Ledger, append_line
 from results.draw import draw_plan
 from results.frames import PlanFrames, read_plan
@@ -54,12 +55,24 @@ def test_gaps_say_why(mazes: Any) -> None:
 def test_markdown(mazes: Any) -> None:
     lines = to_markdown(build_table(frames_of(mazes))).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert rows[0] == ["task", "erdp", "erdp, 1 candidate", "bc-diffusion"]
-    assert rows[2] == ["pointmaze-umaze", "80.0 ± 10.0 (3)", "50.0 ± 0.0 (3)", "31.0 ± 1.0 (3)"]
-    assert rows[3] == ["pointmaze-medium", "55.0 ± 7.1 (2) [a]", "25.0 ± 7.1 (2) [a]", "35.0 (1) [b]"]
-    assert rows[4] == ["pointmaze-large", "— [c]", "— [c]", "25.0 ± 0.0 (3)"]
+    assert rows[0] == ["task", "data, environment", "erdp", "erdp, 1 candidate", "bc-diffusion"]
+    assert rows[2] == [
+        "pointmaze-umaze",
+        "local, pointmaze-umaze",
+        "80.0 ± 10.0 (3)",
+        "50.0 ± 0.0 (3)",
+        "31.0 ± 1.0 (3)",
+    ]
+    assert rows[3] == [
+        "pointmaze-medium",
+        "local, pointmaze-medium",
+        "55.0 ± 7.1 (2) [a]",
+        "25.0 ± 7.1 (2) [a]",
+        "35.0 (1) [b]",
+    ]
+    assert rows[4] == ["pointmaze-large", "local, pointmaze-large", "— [c]", "— [c]", "25.0 ± 0.0 (3)"]
     # Large is missing in a column, so it is in no column's average.
-    assert rows[5] == ["Average of 2 of 3 tasks", "67.5", "37.5", "33.0"]
+    assert rows[5] == ["Average of 2 of 3 tasks", "", "67.5", "37.5", "33.0"]
     assert len({len(line) for line in lines if line.startswith("|")}) == 1
     footer = "\n".join(lines)
     assert f"- [a] {FAILED}" in footer
@@ -148,6 +161,11 @@ def test_numbers_of_another_setting_are_said_not_to_be_comparable(make_ledger: C
     found = caption_of(quick, settings=["agent.alpha=0.5"])
     assert f"{sentence}: the profile is quick, not paper; settings were changed." in found
     assert "Settings: agent.alpha=0.5." in found
+    elsewhere = make_ledger("elsewhere")
+    moved = EnvironmentSpec("AntMaze_UMaze-v4", {})
+    elsewhere.run(task, "erdp", 0, [80.0], profile="paper", source="d4rl", environment=moved)
+    found = caption_of(elsewhere, profile="paper")
+    assert f"{sentence}: antmaze-umaze-v0 was evaluated in AntMaze_UMaze-v4." in found
     mixed = make_ledger("mixed")
     mixed.run(task, "erdp", 0, [80.0], profile="paper", source="d4rl")
     for other in ("hopper-medium-v2", "walker2d-medium-v2"):
@@ -192,8 +210,8 @@ def test_latex_minus_signs(maker: Any) -> None:
     maker.run("walker2d-medium-v2", "erdp", 0, [-2.25])
     maker.plan()
     text = to_latex(build_table(frames_of(maker)))
-    assert r"hopper-medium-v2 & $-$1.2 (1) \\" in text
-    assert r"Average of 2 tasks & $-$1.8 \\" in text
+    assert r"hopper-medium-v2 & local, Hopper-v4 & $-$1.2 (1) \\" in text
+    assert r"Average of 2 tasks &  & $-$1.8 \\" in text
 
 
 def test_latex_escapes_what_is_special(maker: Any) -> None:
@@ -201,7 +219,7 @@ def test_latex_escapes_what_is_special(maker: Any) -> None:
     maker.plan()
     text = to_latex(build_table(frames_of(maker)))
     assert r"50\% of A\_B \& C\#1 \{x\} \textasciitilde{} \textasciicircum{} \$ \textbackslash{}input\{y\}\par" in text
-    assert r"pointmaze-umaze & ---\textsuperscript{a} \\" in text
+    assert r"pointmaze-umaze & --- & ---\textsuperscript{a} \\" in text
     for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
         assert text.count(rule) == 1
 

@@ -14,8 +14,9 @@ import pytest
 from gymnasium.spaces import Box
 from rich.console import Console
 
-from erdp_core.data.collect_environment import collect_environment, flat_environment
+from erdp_core.data.collect_environment import collect_environment
 from erdp_core.data.minari import read_minari
+from erdp_core.environments.gymnasium_environment import flat_environment
 from erdp_core.errors import DataError, UserError
 
 

@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from minari.data_collector import EpisodeBuffer
 
 from erdp_core.data.collect import collect_pointmaze
-from erdp_core.data.load import evaluation_environment, load_dataset, minari_paths
+from erdp_core.data.load import evaluation_environment, load_dataset, minari_paths, recorded_in
 from erdp_core.data.minari import minari_folder
 from erdp_core.environments.make import make_environment
 from erdp_core.errors import DataError, MissingDataError
@@ -213,8 +214,44 @@ def test_a_file_is_evaluated_where_it_was_recorded(
     ],
 )
 def test_a_file_of_another_family_is_refused(task: str, attributes: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=f"{attributes['environment']!r}, which does not fit {task} "):
+    recorded = recorded_in(attributes, get_task(task).environment)
+    with pytest.raises(
+        DataError, match=f"recorded in {recorded!r}, which does not fit {task} .* --evaluate-in {task}="
+    ):
         evaluation_environment(Path("file"), attributes, get_task(task), get_task(task).environment)
+
+
+def test_mixing_is_done_where_it_is_asked_for(tmp_path: Path) -> None:
+    task, path = get_task("hopper-medium-v2"), write_hopper(tmp_path / "data.hdf5")
+    with h5py.File(path, "a") as file:
+        file.attrs["environment"] = "HalfCheetah-v5"
+    with pytest.raises(DataError, match=r"recorded in 'HalfCheetah-v5', which does not fit"):
+        load_dataset(task, file=path)
+    forced = load_dataset(task, file=path, environment=EnvironmentSpec("Hopper-v5", {}))
+    assert forced.environment.name == "Hopper-v5"
+    assert forced.notes == ("recorded in HalfCheetah-v5, evaluated in Hopper-v5",)
+    # What is of another size fits nowhere.
+    with pytest.raises(DataError, match=r"observations of size 11, but those of Walker2d-v4 are of size 17"):
+        load_dataset(task, file=path, environment=EnvironmentSpec("Walker2d-v4", {}))
+
+
+def test_the_file_that_a_task_of_ones_own_names(tmp_path: Path) -> None:
+    path = tmp_path / "data.hdf5"
+    task = replace(get_task("hopper-medium-v2"), name="mine-v0", d4rl_file=None, minari_ids=(), file=str(path))
+    with pytest.raises(MissingDataError, match=f"no data for mine-v0: there is no {path}, which its task file names"):
+        load_dataset(task)
+    write_hopper(path)
+    assert load_dataset(task).source == "file"
+
+
+def test_data_of_an_environment_of_ones_own(tmp_path: Path) -> None:
+    """They are evaluated where their task says, whichever version recorded them."""
+    expected = EnvironmentSpec("my_robots:Walker-v2", {"legs": 3})
+    task = replace(get_task("hopper-medium-v2"), name="mine-v0", environment=expected)
+    recorded = {"env_spec": {"name": "Walker-v1", "options": {"legs": 3}}}
+    assert evaluation_environment(tmp_path, recorded, task, expected) == expected
+    with pytest.raises(DataError, match=r"recorded in 'Hopper-v5', which does not fit mine-v0"):
+        evaluation_environment(tmp_path, {"environment": "Hopper-v5"}, task, expected)
 
 
 @pytest.mark.parametrize("goal", [[1.0], [1.0, np.nan], "here", [[1.0, 2.0]]])
@@ -313,7 +350,10 @@ def test_pens_of_minari_are_scored_under_d4rls_rules() -> None:
     assert dataset.environment == EnvironmentSpec("d4rl-pen", {})
     expected = np.concatenate([seen[:-1] for seen in raw(buffers)]).astype(np.float32)
     np.testing.assert_array_equal(dataset.transitions.observations, expected)
-    assert dataset.notes == ("recorded in AdroitHandPen-v1",)
+    assert dataset.notes == (
+        "recorded in AdroitHandPen-v1",  # the description
+        "recorded in AdroitHandPen-v1, evaluated in d4rl-pen",
+    )
 
 
 def test_kitchens_of_minari_are_what_evaluation_feeds() -> None:
