@@ -1,13 +1,17 @@
 """The README's commands, run as they stand but for what makes them small."""
 
+import functools
+import http.server
 import os
 import re
 import shlex
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import gymnasium
@@ -16,17 +20,26 @@ import numpy as np
 import psutil
 import pytest
 
+from erdp_core.tasks import table_tasks
+from tests.orchestration.stand_in_data import write_stand_ins
+
 ROOT = Path(__file__).parents[1]
 SMOKE = "--profile smoke"
 # What makes a command small, and what it must print; for commands that are not run here, where they are.
 COMMANDS = {
     "python -m erdp_core.data collect pointmaze-umaze": ("", "60000 rows"),
+    "python -m erdp_core.data collect antmaze-umaze-v0": ("--rows 400", "antmaze-medium-play-v0: 400 rows"),
+    "python -m erdp_core.data collect --environment Hopper-v5": ("--rows 400", "400 rows"),
+    "python -m erdp_core.data download antmaze": ("", "antmaze-large-diverse-v0"),
+    "python -m erdp_core.data verify": ("", "antmaze-large-diverse-v0"),
+    "python -m erdp_core.data import-d4rl pen-human-v1": ("", "pen-human-v1"),
     "python -m erdp_core.data list": ("", "pointmaze-large"),
     "python orchestration/run_table.py --table pointmaze --profile quick --methods": (
         f"{SMOKE} --seeds 2",
         "| pointmaze",
     ),
-    "python orchestration/run_table.py --table antmaze --dry-run": ("", "30 without data"),
+    "python orchestration/run_table.py --table all --dry-run": ("", "100 runs (20 tasks"),
+    "python orchestration/run_table.py --task-file my_task.toml": (f"{SMOKE} --seeds 1", "| my-hopper-v0 "),
     "python orchestration/run_table.py --table pointmaze --profile quick --seeds 0,1 --set": (
         f"{SMOKE} --seeds 0, --tasks pointmaze-umaze",
         "| pointmaze-umaze ",
@@ -61,8 +74,14 @@ def test_commands_of_a_text() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands run: a small recording of Hopper stands in for the user's file."""
+    """Where the commands run, with what the user brings: policies, a task, D4RL's files here and on a mirror."""
     folder = tmp_path_factory.mktemp("readme")
+    write_stand_ins(folder / "mirror", table_tasks("antmaze"))
+    write_stand_ins(folder, ["pen-human-v1"])
+    [own_task] = re.findall(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+    (folder / "my_task.toml").write_text(own_task)
+    np.savez(folder / "hopper.npz", w0=np.ones((3, 11)), b0=np.zeros(3), **scales(11, 3))
+    np.savez(folder / "ant.npz", w0=np.ones((8, 29)), b0=np.zeros(8), **scales(29, 8))
     environment = gymnasium.make("Hopper-v5")
     environment.action_space.seed(0)
     observation, _ = environment.reset(seed=0)
@@ -82,18 +101,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_commands_of_the_readme_run(folder: Path) -> None:
+def scales(observation_size: int, action_size: int) -> dict[str, np.ndarray]:
+    """What a policy's file has beside its layers: inputs made small, so that actions are."""
+    return {
+        "in_shift": np.zeros(observation_size),
+        "in_scale": np.full(observation_size, 100.0),
+        "out_shift": np.zeros(action_size),
+        "out_scale": np.ones(action_size),
+    }
+
+
+@pytest.fixture(scope="module")
+def mirror(folder: Path) -> Iterator[str]:
+    """Address of a server that has D4RL's files."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder / "mirror")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_the_commands_of_the_readme_run(folder: Path, mirror: str) -> None:
     environment = {
         **{name: value for name, value in os.environ.items() if name not in ("ERDP_LEDGER", "MLFLOW_TRACKING_URI")},
         "MINARI_DATASETS_PATH": str(folder / "minari"),
         "D4RL_DATASET_DIR": str(folder / "d4rl"),
+        "ERDP_D4RL_MIRRORS": mirror,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     for scripts in ("orchestration", "results"):
         (folder / scripts).symlink_to(ROOT / scripts)
     commands = shell_commands((ROOT / "README.md").read_text())
-    # Data first: the README shows tables before it says where data come from.
-    for command in sorted(commands, key=lambda command: " collect " not in command):
+    # PointMaze's data first: the README shows tables before it says where data come from.
+    for command in sorted(commands, key=lambda command: " collect pointmaze" not in command):
         if command.startswith(tuple(ELSEWHERE)):
             continue
         smaller, expected = next(value for start, value in COMMANDS.items() if command.startswith(start))

@@ -28,7 +28,7 @@ import numpy as np
 from erdp_core.data.transitions import COLUMNS, Reading, Transitions
 from erdp_core.errors import DataError
 
-READER_VERSION = 1
+READER_VERSION = 2
 """To be raised with every change of what a file is read as: what was cached before is then read anew."""
 CLOCK_TICK = 0.02
 """Seconds within which a file can change twice without a new time of change."""

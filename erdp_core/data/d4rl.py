@@ -25,7 +25,9 @@ JUMP = 1.0
 BLOCK_BYTES = 2**23
 """How much of a key is read at once, at least."""
 LONGEST_TEXT = 500
-"""Characters that are kept of what a file says of itself."""
+"""Characters that are kept of what a file says of itself ..."""
+LOOKED_AT = 20 * LONGEST_TEXT
+"""... and that are looked at for them: shortening many megabytes would take seconds."""
 ATTRIBUTES = ("environment", "evaluation_goal", "note")
 
 
@@ -98,7 +100,7 @@ def opened(path: Path) -> "Iterator[h5py.File]":
         raise DataError(f"{path} cannot be read: permission denied") from None
     except MemoryError:
         raise DataError(f"{path} does not fit into this machine's memory") from None
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError) as error:  # all of these are what h5py raises
         raise DataError(f"{path} is damaged, cut short or not an HDF5 file ({first_line(error)})") from None
 
 
@@ -130,7 +132,7 @@ def plain(value: Any) -> Any:
             array = np.asarray(None)
         if array.dtype.kind in "biuf" and array.size <= 16:
             return array.tolist()
-    return textwrap.shorten(str(value).encode(errors="replace").decode(), LONGEST_TEXT)
+    return textwrap.shorten(str(value)[:LOOKED_AT].encode(errors="replace").decode(), LONGEST_TEXT)
 
 
 def told(group: "h5py.Group") -> str:
@@ -151,7 +153,7 @@ def numeric_key(where: Path, group: "h5py.Group", key: str, dimensions: int) -> 
         raise DataError(f"{where}: key {key!r} is missing (it has: {told(group)})")
     try:
         dtype = found.dtype
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise DataError(f"{where}: key {key!r} is not numeric ({first_line(error)})") from None
     if found.shape is None:
         raise DataError(f"{where}: key {key!r} is empty")
@@ -179,9 +181,14 @@ def _whole(dataset: "h5py.Dataset", dtype: "np.dtype[Any]") -> npt.NDArray[Any]:
     """A key's rows in that type."""
     found = np.empty(dataset.shape, dtype)
     for first, block in _blocks(dataset):
-        with np.errstate(over="ignore"):  # beyond float32: infinite, which is refused with the other infinite values
-            found[first : first + len(block)] = block
+        found[first : first + len(block)] = block if dtype == block.dtype else float32(block)
     return found
+
+
+def float32(array: npt.NDArray[Any]) -> Floats:
+    """Numbers as float32: those beyond its range become infinite, and are refused with other infinite values."""
+    with np.errstate(over="ignore", invalid="ignore"):  # invalid: some NaN
+        return array.astype(np.float32)
 
 
 def _blocks(dataset: "h5py.Dataset") -> Iterator[tuple[int, npt.NDArray[Any]]]:
@@ -197,8 +204,7 @@ def _overlapping(path: Path, dataset: "h5py.Dataset") -> Iterator[tuple[int, Flo
     """As `_blocks`, in float32, each block with the last row of the one before as its first."""
     last: Floats | None = None
     for first, block in _blocks(dataset):
-        with np.errstate(over="ignore"):
-            found = block.astype(np.float32)
+        found = float32(block)
         if not np.isfinite(found).all():
             check_finite(path, {"observations": _whole(dataset, np.dtype(np.float32))})
         if last is None:

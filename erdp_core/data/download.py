@@ -1,11 +1,9 @@
-"""Getting D4RL's files: from several mirrors, going on after a break, checked before they count, verified ever after.
+"""Getting D4RL's files: from several mirrors, going on after a break, checked before they count.
 
-Beside a file NAME, while it comes, lie `NAME.part` (the bytes so far), `NAME.part.json` (what they are the beginning
-of) and `NAME.lock` (locked by the process that downloads; the empty file stays); afterwards `NAME.sha256`, as sha256sum
-writes it, with which `verify` compares the file, and a later download its bytes.
+Beside a file NAME, while it comes, lie `NAME.part` (the bytes so far) and `NAME.part.json` (what they are the beginning
+of); it gets into its place as `erdp_core.data.d4rl_files` tells.
 """
 
-import fcntl
 import hashlib
 import http.client
 import json
@@ -20,14 +18,23 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-import h5py
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from erdp_core.data.load import d4rl_path
+from erdp_core.data.d4rl_files import (
+    as_data_error,
+    beside,
+    file_path,
+    layout_trouble,
+    locked,
+    put,
+    recorded_sha256,
+    sha256,
+    verify,
+)
 from erdp_core.errors import DataError, MissingDataError, UserError
 from erdp_core.tasks import Task
 
@@ -36,6 +43,8 @@ OFFICIAL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/"
 HUGGING_FACE = "https://huggingface.co/datasets/imone/D4RL/resolve/main/"
 
 _LINE_SECONDS = 5.0
+_HEADWAY = 100_000
+"""Bytes beyond all that came before, after which attempts are counted anew."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +56,28 @@ class Patience:
     stall_seconds: float = 30.0
     """Without a byte, before a connection counts as broken."""
     attempts: int = 4
-    """At one address, the first included."""
+    """At one address, one after another without headway."""
     pause_seconds: float = 1.0
     """Before the second attempt; doubled before each further one."""
+
+
+class Downloaded(NamedTuple):
+    """A file that is there, whole."""
+
+    path: Path
+    sha256: str
+    url: str | None
+    """Where it came from; None: it was there already."""
 
 
 class Downloader:
     """Fetches D4RL's files, one after the other.
 
-    mirrors: addresses (http, https or file) of folders laid out as on D4RL's host, or with all files in one place;
-        tried in this order. Unless given: those of `find_mirrors`.
+    mirrors: addresses of folders laid out as on D4RL's host, or with all files in one place; tried in this order.
+        Unless given: those of `find_mirrors`.
     console: where progress is told: a bar on a terminal, plain lines anywhere else. Standard error unless given.
 
-    Proxies are those of the environment, as urllib reads them. Raises UserError for an address of another kind.
+    Proxies are those of the environment, as urllib reads them. Raises UserError for an address that is not http(s).
     """
 
     def __init__(
@@ -70,36 +88,30 @@ class Downloader:
         self._console = console or Console(stderr=True)
         self._contacts: dict[str, _Contact] = {}
 
-    def download(self, task: Task) -> str | None:
+    def download(self, task: Task) -> Downloaded:
         """Put the task's file where D4RL's own cache has it (`d4rl_path`), and the record of its sha256 beside it.
 
-        Returns the address that it came from; None: it was there already. Raises MissingDataError where no mirror
-        gives it (offline: after `contact_seconds`; the next call goes on from what came), DataError where D4RL has no
-        file for the task, the one there is damaged or differs from its record, or this process may not write.
+        Raises MissingDataError where no mirror gives it (offline: after `contact_seconds`; the next call goes on from
+        what came), DataError where D4RL has no file for the task, the one there is damaged or differs from its record,
+        another process is at it, or this one may not write.
         """
-        path = d4rl_path(task)
-        if path is None or task.d4rl_file is None:
-            raise DataError(f"{task.name} has no file in D4RL: run `python -m erdp_core.data collect {task.name}`")
-        try:
-            if path.exists():
-                verify(path)
-                return None
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _beside(path, ".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Another process may have finished it between the look above and the lock.
-                return None if path.exists() else self._fetch(task.name, task.d4rl_file, path)
-        except BlockingIOError:
-            raise DataError(f"another process is downloading {path}: wait until it is done") from None
-        except OSError as error:
-            raise DataError(f"{error.filename or path} cannot be used: {error.strerror or error}") from None
+        path = file_path(task)
+        with as_data_error(path):
+            if not path.exists():
+                with locked(path):
+                    # Another process may have finished it between the look above and the lock.
+                    if not path.exists():
+                        return self._fetch(task, path)
+            return Downloaded(path, verify(task).sha256, None)
 
-    def _fetch(self, task: str, file: str, path: Path) -> str:
-        """Get the file from the first address that gives it; returns that."""
-        recorded, part = _recorded(path), _beside(path, ".part")
+    def _fetch(self, task: Task, path: Path) -> Downloaded:
+        """Get the file from the first address that gives it."""
+        assert task.d4rl_file is not None
+        part = beside(path, ".part")
+        recorded_sha256(path)  # one that is damaged is told of before anything comes
         if not self._contacts:
             self._contacts = {mirror: _Contact(mirror, self._patience.contact_seconds) for mirror in self._mirrors}
-        places = [(mirror, url) for mirror in self._mirrors for url in _urls(mirror, file)]
+        places = [(mirror, url) for mirror in self._mirrors for url in _urls(mirror, task.d4rl_file)]
         if begun := _part_version(part):
             places.sort(key=lambda place: place[1] != begun.url)  # where a part is from comes first
         troubles: list[str] = []
@@ -109,30 +121,33 @@ class Downloader:
                     if troubles:
                         meter.tell(f"not from {', '.join(troubles)}")
                     try:
-                        _accept(path, self._try_repeatedly(mirror, url, part, meter), recorded)
-                        return url
+                        found = self._try_repeatedly(mirror, url, part, meter)
+                        _accept(path, found)
+                        return Downloaded(path, found, url)
                     except _MirrorError as error:
                         trouble = str(error)
                 troubles.append(f"{url} ({trouble})")
         kept = f" (the same command goes on from {_megabytes(part.stat().st_size)})" if part.exists() else ""
         raise MissingDataError(
-            f"no data for {task}: {path.name} is not on this machine and could not be downloaded from "
-            f"{', '.join(troubles)}{kept}: get it elsewhere and put it at {path}, or give a file in D4RL's layout "
-            f"with --data {task}=FILE"
+            f"{path.name} is not on this machine and could not be downloaded from {', '.join(troubles)}{kept}: get it "
+            f"elsewhere and put it at {path}, or run `python -m erdp_core.data import-d4rl {task.name} FILE`"
         )
 
     def _try_repeatedly(self, mirror: str, url: str, part: Path, meter: "_Meter") -> str:
         """All bytes into the part; returns their sha256. Raises _MirrorError, as all below."""
-        attempts, pause = self._patience.attempts, self._patience.pause_seconds
+        attempts, pause, furthest = 0, self._patience.pause_seconds, 0
         while True:
             try:
                 if trouble := self._contacts[mirror].trouble():
                     raise _BrokenError(trouble)
                 return self._attempt(url, part, meter)
             except _BrokenError as error:
-                attempts -= 1
-                if attempts <= 0:
-                    raise _MirrorError(f"{error}, tried {self._patience.attempts} times") from None
+                attempts += 1
+                reached = part.stat().st_size if part.exists() else 0
+                if reached >= furthest + _HEADWAY:
+                    attempts, pause, furthest = 1, self._patience.pause_seconds, reached
+                if attempts >= self._patience.attempts:
+                    raise _MirrorError(f"{error}, tried {attempts} times") from None
                 meter.tell(f"{error}; again in {pause:g} s")
             time.sleep(pause)
             pause *= 2
@@ -143,16 +158,16 @@ class Downloader:
         version = _part_version(part)
         done = part.stat().st_size if version and version.url == url else 0
         if version and version.size == done:
-            return _sha256(part)
+            return sha256(part)
         stream, done, version = _ask(url, done, version, self._patience.stall_seconds)
         with stream, part.open("r+b" if done else "w+b") as file:
             if done == 0:
                 # Only now that the part is empty: it must never hold bytes of another version than this tells.
-                _beside(part, ".json").write_text(json.dumps(version))
+                beside(part, ".json").write_text(json.dumps(version))
             needed, free = (version.size or 0) - done, shutil.disk_usage(part.parent).free
             if needed > free:
-                told = f"{part.parent} has {_megabytes(free)} free, but {url} needs {_megabytes(needed)} more"
-                raise DataError(f"{told}: make room, or name another folder in D4RL_DATASET_DIR")
+                lacking = f"{part.parent} has {_megabytes(free)} free, but {url} needs {_megabytes(needed)} more"
+                raise DataError(f"{lacking}: make room, or name another folder in D4RL_DATASET_DIR")
             digest = hashlib.file_digest(file, "sha256")  # of the bytes already there; the next go after them
             meter.start_at(url, done, version.size)
             while True:
@@ -172,33 +187,14 @@ class Downloader:
         return digest.hexdigest()
 
 
-def find_mirrors() -> tuple[str, ...]:
-    """Those of `$ERDP_D4RL_MIRRORS` (separated by spaces or commas), D4RL's host, and its copy at Hugging Face.
+def find_mirrors(first: Sequence[str] = ()) -> tuple[str, ...]:
+    """`first`, those of `$ERDP_D4RL_MIRRORS` (between spaces or commas), D4RL's host, and its copy at Hugging Face.
 
-    Raises UserError for an address that is not http, https or file.
+    Raises UserError for an address that is not http or https.
     """
     own = re.split(r"[\s,]+", os.environ.get("ERDP_D4RL_MIRRORS", ""))
-    return tuple(dict.fromkeys(_checked_mirror(mirror) for mirror in (*filter(None, own), OFFICIAL, HUGGING_FACE)))
-
-
-def verify(path: Path, *, record: bool = False) -> Literal["ok", "recorded", "no record"]:
-    """Compare a file with its record, `PATH.sha256`; where there is none, `record` writes it.
-
-    Raises MissingDataError where the file is not there, DataError where it differs or either is damaged.
-    """
-    if not path.is_file():
-        raise MissingDataError(f"no file {path}: `python -m erdp_core.data download TASK` gets it")
-    recorded = _recorded(path)
-    if recorded is None:
-        if trouble := _layout_trouble(path):
-            raise DataError(f"{path} is {trouble}: delete it and download it again")
-        if not record:
-            return "no record"
-        _write_record(path, _sha256(path))
-        return "recorded"
-    if _sha256(path) != recorded:
-        raise DataError(f"{path} changed since it was downloaded: delete it and download it again")
-    return "ok"
+    mirrors = (*first, *filter(None, own), OFFICIAL, HUGGING_FACE)
+    return tuple(dict.fromkeys(map(_checked_mirror, mirrors)))
 
 
 class _MirrorError(Exception):
@@ -240,10 +236,9 @@ class _Contact(threading.Thread):
         if proxy and not urllib.request.proxy_bypass(parts.netloc):
             parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         try:
-            if parts.scheme != "file":
-                address = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-                # Half the time for each of a host's numbers, so that a dead IPv6 leaves some for IPv4.
-                socket.create_connection(address, self._seconds / 2).close()
+            address = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+            # Half the time for each of a host's numbers, so that a dead IPv6 leaves some for IPv4.
+            socket.create_connection(address, self._seconds / 2).close()
             self._trouble = None
         except (OSError, ValueError) as error:
             self._trouble = f"cannot be reached: {_reason(error)}"
@@ -281,12 +276,12 @@ def _checked_mirror(mirror: str) -> str:
     mirror = quote(mirror, safe="%:/?#[]@!$&'()*+,;=~")
     try:
         parts = urlsplit(mirror)
-        web = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
-        valid = web or (parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"))
+        web = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        valid = web and "@" not in parts.netloc and not parts.query and not parts.fragment
     except ValueError:
         valid = False
     if not valid:
-        raise UserError(f"mirror {mirror!r} is no http, https or file address such as {OFFICIAL} or file:///data/d4rl/")
+        raise UserError(f"mirror {mirror!r} is no http or https address of a folder, such as {OFFICIAL}")
     return mirror.rstrip("/") + "/"
 
 
@@ -306,13 +301,11 @@ def _ask(url: str, start: int, part: _Version | None, stall: float) -> tuple[htt
         response = urllib.request.build_opener().open(request, timeout=stall)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:
+        if error.code == 416 and start:
             return _ask(url, 0, None, stall)
         raise _MirrorError(f"it answered {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise (_MirrorError if url.startswith("file:") else _BrokenError)(
-            f"cannot be opened: {_reason(error)}"
-        ) from None
+        raise _BrokenError(f"cannot be opened: {_reason(error)}") from None
     etag, length = response.headers.get("ETag"), response.headers.get("Content-Length")
     # A weak ETag does not promise the same bytes.
     validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
@@ -323,6 +316,8 @@ def _ask(url: str, start: int, part: _Version | None, stall: float) -> tuple[htt
     if part and sent and sent.groups() == (str(start), str(part.size)) and validator in (None, part.validator):
         return response, start, part
     response.close()
+    if not start:
+        raise _MirrorError("it answered with a part of the file, asked for all of it")
     return _ask(url, 0, None, stall)
 
 
@@ -336,64 +331,23 @@ def _megabytes(size: float | None) -> str:
     return "?" if size is None else f"{size / 1e6:.1f} MB"
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
 def _part_version(part: Path) -> _Version | None:
     """What a part is the beginning of. None: there is no part, or nothing tells whether more is of the same version."""
     try:
-        version = _Version(*json.loads(_beside(part, ".json").read_text()))
+        version = _Version(*json.loads(beside(part, ".json").read_text()))
     except (FileNotFoundError, ValueError, TypeError):  # no part, or its maker was killed before it had told
         return None
     return version if version.validator and part.exists() else None
 
 
-def _accept(path: Path, sha256: str, recorded: str | None) -> None:
-    """Make a whole part the file, and record its sha256. A part that is not what it should be is deleted."""
-    part = _beside(path, ".part")
-    trouble = _layout_trouble(part)
-    if trouble is None and recorded not in (None, sha256):
-        trouble = f"of sha256 {sha256}, but {_beside(path, '.sha256')} says {recorded}"
+def _accept(path: Path, found: str) -> None:
+    """Make a whole part, of that sha256, the file. One that is not what it should be is deleted."""
+    part, recorded = beside(path, ".part"), recorded_sha256(path)
+    trouble = layout_trouble(part)
+    if trouble is None and recorded not in (None, found):
+        trouble = f"of sha256 {found}, but {beside(path, '.sha256')} says {recorded}"
     if trouble:
         part.unlink()
         raise _MirrorError(f"what it sent is {trouble}")
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    # The record first: whenever this process is killed, a file that is there has one.
-    _write_record(path, sha256)
-    part.replace(path)
-    _beside(part, ".json").unlink()
-
-
-def _layout_trouble(path: Path) -> str | None:
-    """Why a file is not one of D4RL's: it does not open, or has not its keys, of one length. Reads last rows only."""
-    try:
-        with h5py.File(path, "r") as file:
-            columns = [file[key] for key in ("observations", "actions", "rewards", "terminals")]
-            rows = {len(column[-1:]) and len(column) for column in columns}
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        return f"not in D4RL's layout, or cut short ({_reason(error)})"
-    return None if len(rows) == 1 else f"not in D4RL's layout (its keys have {sorted(rows)} rows)"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _recorded(path: Path) -> str | None:
-    """The sha256 on record; None: there is no record."""
-    record = _beside(path, ".sha256")
-    if not record.exists():
-        return None
-    found = re.match(r"[0-9a-fA-F]{64}(?=\s|$)", record.read_text(errors="replace"))
-    if found is None:
-        raise DataError(f"{record} is not as sha256sum writes it: delete it")
-    return found[0].lower()
-
-
-def _write_record(path: Path, sha256: str) -> None:
-    fresh = _beside(path, ".sha256.part")
-    fresh.write_text(f"{sha256}  {path.name}\n")
-    fresh.replace(_beside(path, ".sha256"))
+    put(part, path, found)
+    beside(part, ".json").unlink()

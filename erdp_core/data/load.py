@@ -10,6 +10,7 @@ import numpy as np
 
 from erdp_core.data.cache import Contents, cached
 from erdp_core.data.d4rl import misaligned_rows, plain, read_d4rl
+from erdp_core.data.d4rl_files import d4rl_path
 from erdp_core.data.minari import ANTMAZE, FLAT, Layout, minari_files, minari_folder, read_minari
 from erdp_core.data.transitions import Dataset, Reading, Transitions
 from erdp_core.data.validation import ROUNDING, check_sizes
@@ -23,15 +24,6 @@ from erdp_core.tasks import EnvironmentSpec, Task
 SOURCES = ("auto", "d4rl", "minari", "local")
 KITCHEN_SIZE = 60
 """Numbers of Kitchen's observations; the last 30 are the goal."""
-
-
-def d4rl_path(task: Task) -> Path | None:
-    """Where D4RL's own cache has the task's file: `$D4RL_DATASET_DIR` or `~/.d4rl/datasets`. None: D4RL has none."""
-    if task.d4rl_file is None:
-        return None
-    folder = os.environ.get("D4RL_DATASET_DIR")
-    root = Path(folder).absolute() if folder else Path.home() / ".d4rl" / "datasets"
-    return root / Path(task.d4rl_file).name
 
 
 def minari_paths(task: Task) -> tuple[Path, ...]:
@@ -245,14 +237,15 @@ def _missing(task: Task, source: str, d4rl: Path | None, local: Path | None) -> 
     if d4rl is not None and source in ("auto", "d4rl"):
         where.append(str(d4rl))
         remedies.append(f"run `python -m erdp_core.data download {task.name}`")
-        remedies.append(f"put D4RL's file {d4rl.name} into {d4rl.parent}")
+        remedies.append(f"put D4RL's file {d4rl.name} there (`import-d4rl` in place of `download` does, from FILE)")
     if task.minari_ids and (source == "minari" or (source == "auto" and task.minari_note is None)):
         where += [str(minari_folder(dataset_id)) for dataset_id in task.minari_ids]
         needed = task.minari_ids if task.minari_combine else task.minari_ids[:1]
         remedies.append("run " + " and ".join(f"`minari download {dataset_id}`" for dataset_id in needed))
     if local is not None and source in ("auto", "local"):
         where.append(str(local))
-        remedies.append(f"run `python -m erdp_core.data collect {task.name}`")
+        policy = " --policy FILE" if task.environment.name in ANT_MAZES else ""
+        remedies.append(f"run `python -m erdp_core.data collect {task.name}{policy}`")
     if not where:
         others = {"d4rl": d4rl, "minari": task.minari_ids, "local": local}
         other = next(name for name, present in others.items() if present)

@@ -2,8 +2,9 @@
 
 Observations that are dictionaries become D4RL's vectors. AntMaze's 29 numbers are the place and what the ant feels of
 itself; the goal is left out, and so are contact forces. Its episodes go on after success, and go on to be rewarded:
-they are cut at the first success (reward 1), where D4RL's task ends. Kitchen's 60 numbers are the robot's joints, the
-objects, and D4RL's goal, which Minari's data do not have in this form.
+they are cut at the first success, where D4RL's task ends. A success is a reward of 1, whatever else a dataset says of
+successes, since learning sees nothing but rewards; all others must be 0. Kitchen's 60 numbers are the robot's joints,
+the objects, and D4RL's goal, which Minari's data do not have in this form.
 """
 
 import json
@@ -17,7 +18,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from erdp_core.data.d4rl import first_line, numeric_key, opened, plain, told
+from erdp_core.data.d4rl import first_line, float32, numeric_key, opened, plain, told
 from erdp_core.data.transitions import Floats, Reading, Transitions
 from erdp_core.data.validation import check_finite, clip_actions
 from erdp_core.errors import DataError
@@ -65,8 +66,8 @@ def read_minari(*folders: Path, layout: Layout = FLAT) -> Reading:
     repaired and what the datasets say of themselves.
 
     The parts raise DataError, in one line, for a dataset that is missing, damaged, incomplete or empty, has values that
-    are not finite or actions outside [-1, 1], or whose observations are not in the layout; and for datasets of
-    different environments or sizes.
+    are not finite, actions outside [-1, 1] or AntMaze rewards other than 0 and 1, or whose observations are not in the
+    layout; and for datasets of different environments or sizes.
     """
     attributes: dict[str, Any] = {}
     notes: list[str] = []
@@ -128,6 +129,9 @@ def _dataset_parts(
     rewards = np.concatenate([episode.rewards for episode in episodes])
     actions = np.concatenate([episode.actions for episode in episodes])
     check_finite(folder, {"actions": actions, "rewards": rewards})
+    other = int((~np.isin(rewards, (0, 1))).sum()) if layout == ANTMAZE else 0
+    if other:  # on another scale, or dense: where the task ends cannot be told from them
+        raise DataError(f"{folder}: AntMaze's rewards are 0, and 1 for success: {other} of {len(rewards)} are not")
     actions, remarks = clip_actions(folder, actions)
     notes += remarks
     start = 0
@@ -164,15 +168,15 @@ def _episode(folder: Path, group: "h5py.Group", layout: Layout) -> _Episode:
     for key, dataset in keys.items():
         _check_length(where, key, len(dataset), steps, steps)
     rewards, actions = _float32(keys["rewards"]).reshape(-1), _float32(keys["actions"])
-    flags = np.asarray(keys["terminations"]).reshape(-1)
+    successes = np.flatnonzero(rewards == 1)
+    ended = layout == ANTMAZE and len(successes) > 0
+    kept = int(successes[0]) + 1 if ended else steps
+    flags = keys["terminations"][()].reshape(-1)[:kept]
     check_finite(where, {"terminations": flags})
     terminations = flags != 0
-    successes = np.flatnonzero(rewards == 1)
-    kept = steps
-    if layout == ANTMAZE and len(successes):
-        kept = int(successes[0]) + 1
-        terminations[kept - 1] = True
-    return _Episode(group, where, steps, rewards[:kept], terminations[:kept], actions[:kept])
+    if ended:
+        terminations[-1] = True
+    return _Episode(group, where, steps, rewards[:kept], terminations, actions[:kept])
 
 
 def _observations(episode: _Episode, layout: Layout) -> Floats:
@@ -206,8 +210,7 @@ def _check_length(where: Path, key: str, length: int, expected: int, steps: int)
 
 
 def _float32(dataset: "h5py.Dataset") -> Floats:
-    with np.errstate(over="ignore"):  # beyond float32: infinite, which is refused with the other infinite values
-        return np.asarray(dataset).astype(np.float32)
+    return float32(dataset[()])
 
 
 def _metadata(folder: Path) -> dict[str, Any]:

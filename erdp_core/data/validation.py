@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from erdp_core.data.transitions import Floats, Transitions
-from erdp_core.environments.make import make_environment
+from erdp_core.environments.make import environment_sizes
 from erdp_core.errors import DataError
 from erdp_core.tasks import EnvironmentSpec
 
@@ -39,10 +39,8 @@ def clip_actions(path: Path, actions: Floats) -> tuple[Floats, tuple[str, ...]]:
 
 def check_sizes(path: Path, transitions: Transitions, environment: EnvironmentSpec) -> None:
     """Raise DataError that names both sizes where observations or actions are not the environment's."""
-    built = make_environment(environment)
     found = (transitions.observations.shape[1], transitions.actions.shape[1])
-    expected = tuple(len(space.sample()) for space in (built.observation_space, built.action_space))
-    built.close()
+    expected = environment_sizes(environment)
     for what, ours, theirs in zip(("observations", "actions"), found, expected, strict=True):
         if ours != theirs:
             raise DataError(f"{path}: {what} of size {ours}, but those of {environment.name} are of size {theirs}")

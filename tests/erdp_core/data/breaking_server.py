@@ -21,7 +21,7 @@ from erdp_core.errors import DataError
 from erdp_core.tasks import get_task
 print("ready", flush=True)
 try:
-    print(Downloader(sys.argv[1:]).download(get_task("hopper-medium-v2")))
+    print(Downloader(sys.argv[1:]).download(get_task("hopper-medium-v2")).url)
 except DataError as error:
     print(f"error: {error}")
 """
@@ -46,6 +46,8 @@ class Behaviour:
     """Whether there is a Content-Length."""
     heeds_range: bool = True
     heeds_if_range: bool = True
+    always_partial: bool = False
+    """Whether even the whole content is called a part of it."""
     pause: float = 0.0
     """Seconds between blocks of 64 kB."""
 
@@ -140,8 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
         if start and start >= len(content):
             self.send_error(416)
             return None
-        self.send_response(206 if start else 200)
-        if start:
+        partial = start > 0 or behaviour.always_partial
+        self.send_response(206 if partial else 200)
+        if partial:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         if behaviour.announces:
             self.send_header("Content-Length", str(len(content) - start))

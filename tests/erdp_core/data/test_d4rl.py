@@ -1,5 +1,6 @@
 """D4RL's layout: the rules of reading against a slow reading, real files against their known hashes, every mistake."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from erdp_core.data.cache import cached
 from erdp_core.data.d4rl import BLOCK_BYTES, misaligned_rows, read_d4rl
 from erdp_core.data.transitions import Transitions
 from erdp_core.errors import DataError
@@ -112,18 +114,62 @@ def test_reading_equals_d4rls_loop(tmp_path_factory: pytest.TempPathFactory, arr
         np.testing.assert_array_equal(ours, np.stack(theirs))
 
 
+def test_files_without_timeouts_are_cut_by_the_step_counter(tmp_path: Path) -> None:
+    """By hand, for a limit of 4: the counter is 0 in rows 0, 4 and 9, and 1 in row 6, after the terminal row."""
+    arrays = rows(12, terminals=np.arange(12) == 5, timeouts=None)
+    found = read_d4rl(write(tmp_path / "kitchen.hdf5", arrays), step_limit=4).whole()
+    kept = [0, 1, 2, 4, 5, 6, 7, 9, 10]  # the counter is 3 in rows 3 and 8, and row 11 is the last
+    np.testing.assert_array_equal(found.rewards, arrays["rewards"][kept])
+    np.testing.assert_array_equal(found.next_observations, arrays["observations"][np.array(kept) + 1])
+    assert found.terminals.tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]
+
+
+def test_a_row_that_is_terminal_and_cut_is_dropped(tmp_path: Path) -> None:
+    arrays = rows(6, terminals=np.arange(6) == 2, timeouts=np.arange(6) == 2)
+    found = read_d4rl(write(tmp_path / "both.hdf5", arrays), STEP_LIMIT).whole()
+    np.testing.assert_array_equal(found.rewards, arrays["rewards"][[0, 1, 3, 4]])
+    assert found.terminals.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", ["?", "u1", "i1", ">i4", "i8", "f2", ">f8", "g"])
+@pytest.mark.parametrize("shape", [(6,), (6, 1)])
+def test_any_type_of_numbers_will_do(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+    numbers = np.array([0, 1, 1, 0, 1, 0])
+    arrays = rows(
+        observations=numbers[:, None].astype(dtype),
+        actions=numbers[:, None].astype(dtype),
+        rewards=numbers.reshape(shape).astype(dtype),
+        terminals=numbers.reshape(shape).astype(dtype),
+        timeouts=np.array([0, 0, 1, 0, 0, 0]).reshape(shape).astype(dtype),
+    )
+    found = read_d4rl(write(tmp_path / "typed.hdf5", arrays), STEP_LIMIT).whole()
+    for column in (found.observations[:, 0], found.actions[:, 0], found.rewards, found.terminals):
+        assert (column.dtype, column.tolist()) == (np.float32, [0, 1, 0, 1])
+    assert found.next_observations[:, 0].tolist() == [1, 1, 1, 0]
+
+
 @pytest.mark.parametrize(("file", "count", "sha256", "reward_sum", "terminals", "sizes"), REAL_FILES)
 def test_real_files_give_the_known_transitions(
-    test_data: Path, file: str, count: int, sha256: str, reward_sum: float, terminals: int, sizes: tuple[int, int]
+    test_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    count: int,
+    sha256: str,
+    reward_sum: float,
+    terminals: int,
+    sizes: tuple[int, int],
 ) -> None:
-    found = read_d4rl(test_data / f"{file}.hdf5", 1000)
-    transitions = found.whole()
+    monkeypatch.setenv("ERDP_CACHE_DIR", str(tmp_path))
+    path = test_data / f"{file}.hdf5"
+    found = cached([path], {}, lambda: read_d4rl(path, 1000))
+    transitions = found.transitions
     assert len(transitions) == count
-    assert transitions.fingerprint() == sha256
+    assert found.fingerprint == transitions.fingerprint() == sha256
     assert transitions.rewards.sum(dtype=np.float64) == pytest.approx(reward_sum, abs=0.06)
     assert transitions.terminals.sum() == terminals
     assert (transitions.observations.shape[1], transitions.actions.shape[1]) == sizes
-    assert found.notes == []
+    assert found.notes == ()
 
 
 WRONG_CONTENT = {
@@ -200,6 +246,16 @@ def test_a_group_in_the_place_of_a_key_is_a_missing_key(tmp_path: Path) -> None:
         read_d4rl(path, STEP_LIMIT).whole()
 
 
+def test_numbers_that_no_type_of_numpys_holds(tmp_path: Path) -> None:
+    path = write(tmp_path / "odd.hdf5", rows(rewards=None))
+    with h5py.File(path, "a") as file:
+        odd = h5py.h5t.IEEE_F64LE.copy()
+        odd.set_ebias(100_000)
+        h5py.h5d.create(file.id, b"rewards", odd, h5py.h5s.create_simple((6,)))
+    with pytest.raises(DataError, match="key 'rewards' is not numeric"):
+        read_d4rl(path, STEP_LIMIT).whole()
+
+
 def test_rounded_actions_are_clipped_and_noted(tmp_path: Path) -> None:
     rounded = np.array([[1.0000001, -1.0000001], [0.5, 1.0], [0, 0], [0, 0]], np.float32)
     found = read_d4rl(write(tmp_path / "rounded.hdf5", rows(4, actions=rounded)), STEP_LIMIT)
@@ -261,6 +317,21 @@ def test_attributes_become_plain_values(tmp_path: Path, value: Any, expected: An
     reading = read_d4rl(path, STEP_LIMIT)
     reading.whole()
     assert reading.attributes == {"environment": expected}
+
+
+def test_huge_attributes_are_shortened_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "told.hdf5"
+    with h5py.File(path, "w", libver="latest") as file:  # the older formats hold 64 kB
+        file.attrs["note"] = "word " * 2_000_000
+        file.attrs["evaluation_goal"] = np.zeros((100_000, 2))
+        for key, array in rows().items():
+            file[key] = array
+    began = time.process_time()
+    reading = read_d4rl(path, STEP_LIMIT)
+    reading.whole()
+    assert time.process_time() - began < 1.0
+    assert reading.attributes["note"].startswith("word word ")
+    assert all(len(text) <= 500 for text in reading.attributes.values())
 
 
 def test_a_flag_however_small_is_set(tmp_path: Path) -> None:

@@ -14,15 +14,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from erdp_core.data import download as download_module
-from erdp_core.data.download import HUGGING_FACE, OFFICIAL, Downloader, Patience, find_mirrors, verify
-from erdp_core.data.load import d4rl_path
+from erdp_core.data.d4rl_files import file_path, verify
+from erdp_core.data.download import HUGGING_FACE, OFFICIAL, Downloader, Patience, find_mirrors
 from erdp_core.errors import DataError, MissingDataError, UserError
 from erdp_core.tasks import get_task
 from tests.erdp_core.data.breaking_server import PROGRAM, Behaviour, damaged_end, deaf_address, hopper, serving, start
@@ -61,8 +60,10 @@ def content() -> bytes:
 def get(*mirrors: str, patience: Patience = QUICK) -> tuple[str | None, list[str]]:
     """Download the task's file. Returns where it came from, and what was told, line by line."""
     told = io.StringIO()
-    url = Downloader(mirrors, patience=patience, console=Console(file=told)).download(TASK)
-    return url, told.getvalue().splitlines()
+    found = Downloader(mirrors, patience=patience, console=Console(file=told)).download(TASK)
+    assert found.path == beside("")
+    assert found.sha256 == hashlib.sha256(beside("").read_bytes()).hexdigest()
+    return found.url, told.getvalue().splitlines()
 
 
 def refused(*mirrors: str, kind: type[DataError] = MissingDataError, patience: Patience = QUICK) -> str:
@@ -75,17 +76,16 @@ def refused(*mirrors: str, kind: type[DataError] = MissingDataError, patience: P
 
 def beside(suffix: str) -> Path:
     """The task's file ('') and what lies beside it."""
-    path = d4rl_path(TASK)
-    assert path is not None
+    path = file_path(TASK)
     return path.with_name(path.name + suffix)
 
 
 def assert_complete(content: bytes) -> None:
-    """The file is there, whole, with its record, and nothing is left of getting it but the empty lock file."""
+    """The file is there, whole, with its record, and nothing is left of getting it."""
     assert beside("").read_bytes() == content
     assert beside(".sha256").read_text() == f"{hashlib.sha256(content).hexdigest()}  hopper_medium-v2.hdf5\n"
-    assert set(beside("").parent.iterdir()) == {beside(""), beside(".sha256"), beside(".lock")}
-    assert verify(beside("")) == "ok"
+    assert set(beside("").parent.iterdir()) == {beside(""), beside(".sha256")}
+    assert verify(TASK) == (beside(""), hashlib.sha256(content).hexdigest(), "same")
 
 
 def test_a_whole_download_happens_once(content: bytes) -> None:
@@ -188,6 +188,19 @@ def test_one_that_goes_on_breaking_is_given_up(content: bytes) -> None:
     assert_complete(content)
 
 
+def test_attempts_are_counted_anew_where_there_is_headway(content: bytes) -> None:
+    with serving(content, Behaviour(cut=120_000)) as server:
+        get(server.url, patience=replace(QUICK, attempts=2))
+        assert len(server.requests) == -(-len(content) // 120_000) > 3
+    assert_complete(content)
+
+
+def test_no_headway_is_what_was_lost_and_came_again(content: bytes) -> None:
+    with serving(content, Behaviour(cut=HALF, etag=None)) as server:
+        assert "tried 3 times" in refused(server.url)
+        assert server.ranges == [None] * 6  # both places
+
+
 WRONG = {
     "a page": Behaviour(content=PAGE),
     "nothing": Behaviour(content=b""),
@@ -204,7 +217,7 @@ def test_wrong_bytes_leave_no_file(name: str, content: bytes) -> None:
     with serving(content, WRONG[name]) as server, serving(content, Behaviour(announces=False)) as second:
         message = refused(server.url)
         assert f"{server.url}gym_mujoco_v2/hopper_medium-v2.hdf5 (what it sent is not in D4RL's layout" in message
-        assert [path.name for path in beside("").parent.iterdir() if path.suffix not in (".lock", ".json")] == []
+        assert {path.suffix for path in beside("").parent.iterdir()} <= {".json"}
         get(server.url, second.url)
     assert_complete(content)
 
@@ -222,21 +235,19 @@ def test_the_next_mirror_helps(content: bytes, status: int) -> None:
     assert f"put it at {beside('')}, " in message
 
 
+@pytest.mark.parametrize("wrong", [Behaviour(status=416), Behaviour(always_partial=True)])
+def test_nonsense_is_asked_for_once(content: bytes, wrong: Behaviour) -> None:
+    with serving(content, wrong) as server, serving(content) as second:
+        assert get(server.url, second.url)[0] == f"{second.url}gym_mujoco_v2/hopper_medium-v2.hdf5"
+        assert len(server.requests) == 2  # one for each place a mirror may have it at
+    assert_complete(content)
+
+
 def test_a_mirror_may_have_all_files_in_one_place_and_any_letters_in_its_name(content: bytes) -> None:
     with serving(content, Behaviour(status=404), Behaviour()) as server:
         url, _ = get(f"{server.url}donn\u00e9es d4rl%2C v2")
         assert server.requests[1].path == "/datasets/donn%C3%A9es%20d4rl%2C%20v2/hopper_medium-v2.hdf5"
     assert url == server.url.removesuffix("/datasets/") + server.requests[1].path
-    assert_complete(content)
-
-
-def test_a_folder_can_be_a_mirror(content: bytes, tmp_path: Path) -> None:
-    mirror = tmp_path / "the group's data"
-    address = "file://" + quote(str(mirror), safe="/'")
-    assert "No such file" in refused(address)
-    mirror.mkdir()
-    (mirror / "hopper_medium-v2.hdf5").write_bytes(content)
-    assert get(address)[0] == f"{address}/hopper_medium-v2.hdf5"
     assert_complete(content)
 
 
@@ -248,42 +259,28 @@ def test_a_recorded_sha256_must_come_again(content: bytes) -> None:
         assert f"what it sent is of sha256 {hashlib.sha256(hopper(1)).hexdigest()}, but {beside('.sha256')}" in message
         assert not beside("").exists()
         get(other.url, server.url)
-    assert_complete(content)
+        assert_complete(content)
+        beside("").unlink()
+        beside(".sha256").write_text("nonsense")
+        asked = len(server.requests)
+        assert "is not as sha256sum writes it: delete it" in refused(server.url, kind=DataError)
+        assert len(server.requests) == asked  # told before anything comes
 
 
-def test_verify_after_a_download(content: bytes) -> None:
-    with pytest.raises(MissingDataError, match="no file"):
-        verify(beside(""))
+def test_a_file_that_is_there_is_checked(content: bytes) -> None:
     with serving(content) as server:
         get(server.url)
-    assert verify(beside("")) == "ok"
     damaged = bytearray(content)
     damaged[HALF] ^= 1
     beside("").write_bytes(damaged)
-    with pytest.raises(DataError, match="changed since it was downloaded: delete it and download it again"):
-        verify(beside(""))
-    assert "changed since it was downloaded" in refused(NOWHERE, kind=DataError)
-    beside(".sha256").write_text("nonsense")
-    with pytest.raises(DataError, match="is not as sha256sum writes it"):
-        verify(beside(""))
-
-
-def test_a_file_of_the_users_own_is_left_as_it_is_and_recorded_when_asked(content: bytes) -> None:
-    beside("").parent.mkdir(parents=True)
-    beside("").write_bytes(content)
-    assert get(NOWHERE) == (None, [])
-    assert verify(beside("")) == "no record"
-    assert not beside(".sha256").exists()
-    assert verify(beside(""), record=True) == "recorded"
-    assert beside(".sha256").read_text() == f"{hashlib.sha256(content).hexdigest()}  hopper_medium-v2.hdf5\n"
-    assert verify(beside(""), record=True) == "ok"
+    assert "changed since its sha256 was recorded" in refused(NOWHERE, kind=DataError)
+    assert beside("").read_bytes() == damaged
     beside(".sha256").unlink()
+    assert get(NOWHERE) == (None, [])  # a file of the user's own is left as it is
+    assert not beside(".sha256").exists()
     beside("").write_bytes(PAGE)
-    with pytest.raises(DataError, match="not in D4RL's layout"):
-        verify(beside(""), record=True)
     assert "is not in D4RL's layout, or cut short" in refused(NOWHERE, kind=DataError)
     assert beside("").read_bytes() == PAGE
-    assert not beside(".sha256").exists()
 
 
 def test_another_process_goes_on_after_a_kill_and_two_do_not_meet(content: bytes) -> None:
@@ -295,7 +292,7 @@ def test_another_process_goes_on_after_a_kill_and_two_do_not_meet(content: bytes
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             message = refused(server.url, kind=DataError)
-            assert message == f"another process is downloading {beside('')}: wait until it is done"
+            assert message == f"another process is getting {beside('')}: wait until it is done"
             assert len(server.requests) == 1
         finally:
             process.send_signal(signal.SIGKILL)
@@ -314,7 +311,7 @@ def test_two_processes_at_once_leave_one_whole_file(content: bytes) -> None:
         assert len(server.requests) == 1
     assert_complete(content)
     assert sum(line.startswith(server.url) for line in lines) == 1
-    assert sum(line.startswith("error: another process is downloading") or line == "None" for line in lines) == 1
+    assert sum(line.startswith("error: another process is getting") or line == "None" for line in lines) == 1
 
 
 def offline_message(*mirrors: str) -> str:
@@ -332,11 +329,11 @@ def test_offline_it_says_what_is_missing_where_to_get_it_and_where_to_put_it(mon
     assert "/gym_mujoco_v2/hopper_medium-v2.hdf5 (cannot be reached: Connection refused)" in offline_message(NOWHERE)
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     message = offline_message(*find_mirrors())
-    assert message.startswith("no data for hopper-medium-v2: hopper_medium-v2.hdf5 is not on this machine")
+    assert message.startswith("hopper_medium-v2.hdf5 is not on this machine and could not be downloaded from http")
     assert f"{OFFICIAL}gym_mujoco_v2/hopper_medium-v2.hdf5 (cannot be reached: Name or service not known)" in message
     assert f"{HUGGING_FACE}hopper_medium-v2.hdf5 (cannot be reached: Name or service not known)" in message
     assert f"put it at {beside('')}, " in message
-    assert message.endswith("--data hopper-medium-v2=FILE")
+    assert message.endswith("run `python -m erdp_core.data import-d4rl hopper-medium-v2 FILE`")
 
 
 def test_a_name_server_that_hangs_holds_up_neither_the_message_nor_the_end_of_the_process() -> None:
@@ -434,14 +431,17 @@ def test_progress_on_a_terminal(content: bytes) -> None:
 
 def test_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_mirrors() == (OFFICIAL, HUGGING_FACE)
-    monkeypatch.setenv("ERDP_D4RL_MIRRORS", f" http://a.example/x,file:///data\n{OFFICIAL.rstrip('/')} ")
-    assert find_mirrors() == ("http://a.example/x/", "file:///data/", OFFICIAL, HUGGING_FACE)
-    for wrong in ("ftp://a.example/", "a.example/x", "/data", "http://", "http://a:b/", "http://a@c/", "file://h/x"):
-        with pytest.raises(UserError, match="is no http, https or file address") as raised:
+    monkeypatch.setenv("ERDP_D4RL_MIRRORS", f" http://a.example/x,https://b.example\n{OFFICIAL.rstrip('/')} ")
+    assert find_mirrors() == ("http://a.example/x/", "https://b.example/", OFFICIAL, HUGGING_FACE)
+    first = find_mirrors(["https://c.example/d", "http://a.example/x/"])
+    assert first == ("https://c.example/d/", "http://a.example/x/", "https://b.example/", OFFICIAL, HUGGING_FACE)
+    wrongs = ("ftp://a.example/", "a.example/x", "/data", "http://", "http://a:b/", "http://a@c/", "file:///data")
+    for wrong in (*wrongs, "http://a.example/?x", "http://a.example/#x", ""):
+        with pytest.raises(UserError, match="is no http or https address of a folder") as raised:
             Downloader([wrong])
         assert repr(wrong) in str(raised.value)
 
 
 def test_a_task_without_a_file_in_d4rl() -> None:
-    with pytest.raises(DataError, match="collect pointmaze-umaze"):
+    with pytest.raises(DataError, match=r"D4RL has no file for it: `python -m erdp_core\.data list`"):
         Downloader([]).download(get_task("pointmaze-umaze"))

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -196,6 +197,22 @@ def test_a_wrong_number_of_steps_is_noted() -> None:
     assert reading.notes == ["harmed-v0 says that it has 13 steps: it has 12"]
 
 
+@pytest.mark.parametrize("dtype", ["?", "u1", ">i4", "f2", "f8"])
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_any_type_of_numbers_will_do(dtype: str, shape: tuple[int, ...]) -> None:
+    numbers = np.array([0, 1, 1, 0])
+    folder = create("tests/typed-v0", [episode(4, np.random.default_rng(1))])
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        for key in ("rewards", "terminations", "truncations"):
+            del file[f"episode_0/{key}"]
+            file[f"episode_0/{key}"] = numbers.reshape(shape).astype(dtype)
+        del file["episode_0/actions"]
+        file["episode_0/actions"] = numbers[:, None].astype(dtype)
+    found = read_minari(folder).whole()
+    for column in (found.rewards, found.terminals, found.actions[:, 0]):
+        assert (column.dtype, column.tolist()) == (np.float32, [0, 1, 1, 0])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -205,6 +222,7 @@ def test_a_wrong_number_of_steps_is_noted() -> None:
         ({"rewards": np.array([0, np.inf, 0, np.nan])}, "2 in 'rewards'"),
         ({"terminations": np.array([0, 0, 0, np.nan])}, "1 in 'terminations'"),
         ({"observations": np.full((5, 3), 1e300)}, "episode_0: .*15 in 'observations'"),
+        ({"observations": np.array([[0.0] * 3] * 4 + [[0, 0, np.nan]])}, "episode_0: .*1 in 'observations'"),
         ({"actions": np.full((4, 2), 3.0, np.float32)}, "8 of 8 action values lie outside"),
         ({"rewards": np.zeros((4, 2))}, r"key 'rewards' has shape \(4, 2\), not \[N\]"),
     ],
@@ -284,12 +302,29 @@ def test_ant_mazes_are_flattened_and_cut_at_the_first_success(felt: int) -> None
 
 def test_what_comes_after_the_first_success_may_be_anything() -> None:
     random = np.random.default_rng(0)
-    buffer = ant_maze([0, 1, 0, 0], 27, random)
+    buffer = replace(ant_maze([0, 1, 0, np.nan], 27, random), terminations=np.array([0, 0, 0, np.nan]))
     cast(Any, buffer.observations)["observation"][3:] = np.nan
-    assert len(read_minari(ant_maze_dataset([buffer]), layout=ANTMAZE).whole()) == 2
+    found = read_minari(ant_maze_dataset([buffer]), layout=ANTMAZE).whole()
+    assert found.terminals.tolist() == [0, 1]
     cast(Any, buffer.observations)["observation"][2, 0] = np.nan  # s' of the last row that is kept
     with pytest.raises(DataError, match="1 in 'observations'"):
         read_minari(ant_maze_dataset([buffer], "tests/other-v0"), layout=ANTMAZE).whole()
+
+
+@pytest.mark.parametrize("rewards", [[-1, -1, 0], [0, 10, 10], [0.1, 0.4, 1], [-1, 0, 1], [0.5, 0, 0]])
+def test_ant_mazes_with_rewards_of_another_scale_are_refused(rewards: list[float]) -> None:
+    """Nobody can tell from such rewards where the task ends."""
+    buffers = [ant_maze([0, 1, 7], 27, np.random.default_rng(0)), ant_maze(rewards, 27, np.random.default_rng(0))]
+    other = sum(reward not in (0, 1) for reward in rewards)
+    with pytest.raises(DataError, match=f"AntMaze's rewards are 0, and 1 for success: {other} of 5 are not"):
+        read_minari(ant_maze_dataset(buffers), layout=ANTMAZE).whole()
+
+
+def test_rewards_alone_tell_successes() -> None:
+    buffer = ant_maze([0, 0, 1, 1], 27, np.random.default_rng(0))
+    cast(Any, buffer.infos)["success"][:] = [True, True, False, False, False]
+    found = read_minari(ant_maze_dataset([buffer]), layout=ANTMAZE).whole()
+    assert found.rewards.tolist() == found.terminals.tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -369,6 +404,8 @@ def test_several_datasets_are_read_as_one() -> None:
         np.testing.assert_array_equal(getattr(together, name), separate)
     assert reading.notes == ["medium", "expert"]
     assert reading.attributes == {"env_spec": {"name": "Hopper-v5", "options": {}}}
+    with pytest.raises(DataError, match=r"no Minari dataset in .*absent-v0"):
+        read_minari(*folders, folders[0].with_name("absent-v0")).whole()
     with pytest.raises(DataError, match="were not recorded in the same environment"):
         read_minari(folders[0], hopper("old", [3], env="Hopper-v4")).whole()
     other = create("tests/small-v0", [episode(3, random)], env="Hopper-v5")

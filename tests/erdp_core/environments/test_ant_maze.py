@@ -224,7 +224,7 @@ def successes(policy: GoalReachingPolicy, size: str, episodes: int) -> Iterator[
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["umaze", "medium"])
 def test_d4rls_own_policy_reaches_most_goals(test_data: Path, size: str) -> None:
-    """Measured with MuJoCo 3.11: 76 in umaze, 73 in medium."""
+    """Measured with MuJoCo 3.11: 76 in umaze, 73 in medium; with three more hundreds of seeds 310 and 315 of 400."""
     policy = GoalReachingPolicy(test_data / "policies" / "d4rl_ant_goal_reaching.npz")
     reached = sum(successes(policy, size, 100))
     assert reached >= 70
