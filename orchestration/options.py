@@ -50,7 +50,12 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
     parser.add_argument("--profile", default="paper", help=f"{', '.join(PROFILES)} (default: paper)")
     parser.add_argument("--source", default="auto", help=f"where data come from: {', '.join(SOURCES)} (default: auto)")
     parser.add_argument(
-        "--data", nargs="+", action="extend", default=[], metavar="TASK=FILE", help="a file in D4RL's HDF5 layout"
+        "--data",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="TASK=FILE",
+        help="a file in D4RL's HDF5 layout, or the folder of a Minari dataset",
     )
     parser.add_argument(
         "--evaluate-in", nargs="+", action="extend", default=[], metavar="TASK=ENVIRONMENT",

@@ -11,7 +11,7 @@ import numpy as np
 from erdp_core.data.cache import Contents, cached
 from erdp_core.data.d4rl import misaligned_rows, plain, read_d4rl
 from erdp_core.data.d4rl_files import d4rl_path
-from erdp_core.data.minari import ANTMAZE, FLAT, Layout, minari_files, minari_folder, read_minari
+from erdp_core.data.minari import ANTMAZE, FLAT, Layout, minari_attributes, minari_files, minari_folder, read_minari
 from erdp_core.data.transitions import Dataset, Reading, Transitions
 from erdp_core.data.validation import ROUNDING, check_sizes
 from erdp_core.environments.farama_ant_maze import PLACES
@@ -45,7 +45,8 @@ def load_dataset(
 ) -> Dataset:
     """The task's data.
 
-    file: in D4RL's layout, whatever `source` says (the dataset's source is then `file`).
+    file: in D4RL's layout, or the folder of a Minari dataset, whatever `source` says (the dataset's source is then
+        `file`).
     source: `d4rl`, the task's file in D4RL's cache folder; `minari`, Minari's data, evaluated in the environment that
         they belong to; `local`, the collection that `python -m erdp_core.data collect` makes; `auto`, the first of
         these that is present, Minari's only where they are the same collection as D4RL's, or made in the same way, and
@@ -62,15 +63,17 @@ def load_dataset(
         file = Path(task.file)
         if not os.path.exists(file):
             raise MissingDataError(f"no data for {task.name}: there is no {file}, which its task file names")
+    if file is not None and os.path.isdir(file):
+        return _load_minari(task, "file", [file], environment)
     if file is not None:
         return _load_d4rl(task, "file", file, environment)
     d4rl, minari, local = d4rl_path(task), minari_paths(task), local_path(task)
     if d4rl is not None and source in ("auto", "d4rl") and os.path.exists(d4rl):
         return _load_d4rl(task, "d4rl", d4rl, environment)
     if minari and (source == "minari" or (source == "auto" and task.minari_note is None)):
-        return _load_minari(task, minari, environment)
+        return _load_minari(task, "minari", minari, environment)
     if local is not None and source in ("auto", "local") and os.path.exists(local):
-        return _load_local(task, local, environment)
+        return _load_minari(task, "local", [local], environment)
     raise MissingDataError(_missing(task, source, d4rl, local))
 
 
@@ -84,29 +87,23 @@ def _load_d4rl(task: Task, source: str, path: Path, forced: EnvironmentSpec | No
     return _dataset(task, source, [path], contents, task.environment, remarks, forced)
 
 
-def _load_minari(task: Task, folders: Sequence[Path], forced: EnvironmentSpec | None) -> Dataset:
-    environment = task.minari_environment
-    assert environment is not None
-    layout = ANTMAZE if environment.name in FARAMA_ANT_MAZES else FLAT
-    if goal := _kitchen_goal(environment):
+def _load_minari(task: Task, source: str, folders: Sequence[Path], forced: EnvironmentSpec | None) -> Dataset:
+    own = [task.environment] if source == "local" else [task.minari_environment or task.environment, task.environment]
+    recorded = recorded_in(minari_attributes(folders[0]), own[0])
+    expected = next((spec for spec in own if _family(spec.name) == _family(recorded)), own[0])
+    layout = ANTMAZE if expected.name in FARAMA_ANT_MAZES else FLAT
+    if source != "local" and (goal := _kitchen_goal(expected)):
         layout = Layout("kitchen", tuple(goal))
-    contents = _cached_minari(folders, layout)
-    remarks = [*contents.notes] if task.minari_note is None else [task.minari_note, *contents.notes]
-    options = contents.attributes.get("env_spec", {}).get("options")
-    if options and environment.name in GYM:
-        remarks.append(f"recorded with {plain(options)}, evaluated without")
-    return _dataset(task, "minari", folders, contents, environment, remarks, forced)
-
-
-def _load_local(task: Task, folder: Path, forced: EnvironmentSpec | None) -> Dataset:
-    contents = _cached_minari([folder], FLAT)
-    return _dataset(task, "local", [folder], contents, task.environment, contents.notes, forced)
-
-
-def _cached_minari(folders: Sequence[Path], layout: Layout) -> Contents:
     files = [file for folder in folders for file in minari_files(folder)]
     rules = {"format": "minari", "layout": layout.name, "goal": list(layout.goal)}
-    return cached(files, rules, lambda: read_minari(*folders, layout=layout))
+    contents = cached(files, rules, lambda: read_minari(*folders, layout=layout))
+    remarks = list(contents.notes)
+    if source == "minari" and task.minari_note is not None:
+        remarks.insert(0, task.minari_note)
+    options = contents.attributes.get("env_spec", {}).get("options")
+    if options and expected.name in GYM:
+        remarks.append(f"recorded with {plain(options)}, evaluated without")
+    return _dataset(task, source, folders, contents, expected, remarks, forced)
 
 
 def _dataset(
@@ -237,7 +234,7 @@ def _missing(task: Task, source: str, d4rl: Path | None, local: Path | None) -> 
     if d4rl is not None and source in ("auto", "d4rl"):
         where.append(str(d4rl))
         remedies.append(f"run `python -m erdp_core.data download {task.name}`")
-        remedies.append(f"put D4RL's file {d4rl.name} there (`import-d4rl` in place of `download` does, from FILE)")
+        remedies.append(f"put D4RL's file {d4rl.name} into {d4rl.parent}")
     if task.minari_ids and (source == "minari" or (source == "auto" and task.minari_note is None)):
         where += [str(minari_folder(dataset_id)) for dataset_id in task.minari_ids]
         needed = task.minari_ids if task.minari_combine else task.minari_ids[:1]

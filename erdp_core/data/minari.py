@@ -57,6 +57,11 @@ def minari_files(folder: Path) -> tuple[Path, Path]:
     return folder / "data" / "main_data.hdf5", folder / "data" / "metadata.json"
 
 
+def minari_attributes(folder: Path) -> dict[str, Any]:
+    """What a dataset's metadata say of where it was recorded: see `read_minari`, which raises the same errors."""
+    return _attributes(folder, _metadata(folder))
+
+
 def read_minari(*folders: Path, layout: Layout = FLAT) -> Reading:
     """Read local datasets as one, episode after episode.
 

@@ -96,7 +96,7 @@ def test_a_given_file_goes_before_every_source(tmp_path: Path) -> None:
                 "run `python -m erdp_core.data download antmaze-large-play-v0`",
                 "or put D4RL's file Ant_maze_hardest-maze_noisy_multistart_True_multigoal_False_sparse.hdf5 into ",
                 "or run `minari download D4RL/antmaze/large-play-v1`",
-                "or run `python -m erdp_core.data collect antmaze-large-play-v0`",
+                "or run `python -m erdp_core.data collect antmaze-large-play-v0 --policy FILE`",
                 "or give a file in D4RL's layout with --data antmaze-large-play-v0=FILE",
             ],
         ),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from minari.data_collector import EpisodeBuffer
 
+from erdp_core.data.collect import collect_pointmaze
 from erdp_core.data.load import evaluation_environment, load_dataset, minari_paths
 from erdp_core.data.minari import minari_folder
 from erdp_core.environments.make import make_environment
@@ -105,6 +106,26 @@ def test_ant_mazes_of_minari_are_evaluated_where_they_were_recorded(task: str, e
         assert dataset.transitions.terminals.tolist() == [0, 0, 1, 0, 0, 0]
     policy_sees, _ = make_environment(dataset.environment).reset(seed=0)
     assert policy_sees.shape == (29,)
+
+
+def test_a_dataset_of_any_name_by_its_folder(tmp_path: Path) -> None:
+    """It is laid out, cut and evaluated as what it was recorded in asks for."""
+    task = get_task("antmaze-umaze-v0")
+    record("mine/other-v7", "AntMaze_UMaze-v4", [[0, 1, 1]])
+    theirs = load_dataset(task, file=minari_folder("mine/other-v7"))
+    assert (theirs.source, theirs.path) == ("file", str(minari_folder("mine/other-v7")))
+    assert theirs.environment == task.minari_environment
+    assert theirs.transitions.terminals.tolist() == [0, 1]  # cut at the first success
+    points = get_task("pointmaze-umaze")
+    folder = collect_pointmaze(points, rows=200)
+    ours = load_dataset(points, file=folder)
+    assert ours.environment == points.environment
+    assert ours.fingerprint == load_dataset(points, "local").fingerprint
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no Minari dataset in .*empty"):
+        load_dataset(task, file=tmp_path / "empty")
+    with pytest.raises(DataError, match=r"recorded in 'AntMaze_UMaze-v4', which does not fit antmaze-large-play-v0"):
+        load_dataset(get_task("antmaze-large-play-v0"), file=minari_folder("mine/other-v7"))
 
 
 def test_pens_of_minari_are_scored_under_d4rls_rules() -> None:
