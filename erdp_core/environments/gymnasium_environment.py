@@ -76,7 +76,8 @@ def _make(environment_id: str, options: Mapping[str, Any], render_mode: str | No
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # old versions are chosen on purpose
-            return gymnasium.make(environment_id, render_mode=render_mode, disable_env_checker=True, **options)
+            drawing: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}  # not all know it
+            return gymnasium.make(environment_id, disable_env_checker=True, **drawing, **options)
     except gymnasium.error.UnregisteredEnv:
         near = ", ".join(difflib.get_close_matches(environment_id, registered, n=3, cutoff=0.0))
         raise UserError(f"unknown environment {environment_id!r}: the nearest are {near}") from None

@@ -335,9 +335,21 @@ def test_huge_attributes_are_shortened_at_once(tmp_path: Path) -> None:
 
 
 def test_a_flag_however_small_is_set(tmp_path: Path) -> None:
-    terminals = np.array([0, 1e-300, 0, 0.5, 0, 0])
+    terminals = np.array([0, 1e-300, 0, 0.5, -1, 0])
     found = read_d4rl(write(tmp_path / "flags.hdf5", rows(terminals=terminals)), STEP_LIMIT).whole()
-    assert found.terminals.tolist() == [0, 1, 0, 1, 0]
+    assert found.terminals.tolist() == [0, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("chunks", "rows_written"), [(None, 0), ((2,), 0), ((2,), 4)])
+def test_rows_that_were_never_written(tmp_path: Path, chunks: tuple[int, ...] | None, rows_written: int) -> None:
+    """HDF5 reads them as zeros."""
+    path = write(tmp_path / "interrupted.hdf5", rows(rewards=None))
+    with h5py.File(path, "a") as file:
+        rewards = file.create_dataset("rewards", 6, "f4", chunks=chunks)
+        if rows_written:
+            rewards[:rows_written] = 1.0
+    with pytest.raises(DataError, match="'rewards' has rows that were never written"):
+        read_d4rl(path, STEP_LIMIT).whole()
 
 
 def test_misaligned_rows_are_jumps_of_rows_that_are_not_terminal() -> None:

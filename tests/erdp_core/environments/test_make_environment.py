@@ -152,7 +152,7 @@ def test_hundreds_are_made_in_a_moment() -> None:
         make_environment(EnvironmentSpec(name, {}))  # compiles its model, once
     began = time.process_time()
     made = [make_environment(EnvironmentSpec(name, {})) for name in names for _ in range(50)]
-    assert time.process_time() - began < 2.0  # measured: 0.2 s
+    assert time.process_time() - began < 8.0  # measured: 0.2 s on a quiet machine; compiling each takes a minute
     assert len({id(environment.unwrapped.data) for environment in made}) == len(made)  # type: ignore[attr-defined]
 
 
