@@ -1,16 +1,16 @@
 """A task of the user's own, from a TOML file.
 
-    name = "my-hopper-v0"
+    name = "my-pusher-v0"
     like = "gym"                       # the domain whose settings it starts from
-    environment = "Hopper-v5"          # one of the benchmark's, or any of gymnasium's (also module:Name-v0)
-    reference_min = -20.27             # the return that scores 0 ...
-    reference_max = 3234.3             # ... and the one that scores 100
-    file = "hopper.hdf5"               # data in D4RL's layout, beside this file or anywhere; or, instead of it:
-    minari = "mine/hopper/first-v0"    # a local Minari dataset (a list: the first that is there)
-    step_limit = 1000                  # unless given, the environment's own
+    environment = "Pusher-v5"          # one of the benchmark's, or any of gymnasium's (also module:Name-v0)
+    reference_min = -150               # the return that scores 0 ...
+    reference_max = -20.5              # ... and the one that scores 100
+    file = "pusher.hdf5"               # data in D4RL's layout, beside this file or anywhere; or, in its place,
+    # minari = "mine/pusher/first-v0"  # a local Minari dataset (a list: the first that is there)
+    step_limit = 100                   # unless given, the environment's own
 
-    [environment_options]              # what gymnasium.make takes beside the id
-    forward_reward_weight = 1.0
+    [environment_options]              # what gymnasium.make takes beside the id (the benchmark's take none of these)
+    frame_skip = 5
 
     [rewards]                          # training sees (reward + shift) * scale,
     shift = 0.0
@@ -62,6 +62,8 @@ def read_task_file(path: Path) -> Task:
         return _task(path, tomllib.loads(path.read_text()))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is no TOML: {error}") from None
+    except (OverflowError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is no TOML: it is not text in UTF-8") from None
     except UserError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from erdp_core.config import METHODS, PROFILES, resolve
-from erdp_core.tasks import Task
+from erdp_core.tasks import Task, get_task
 from orchestration.ledger import Record, RunFolder
 
 # What determines the result, but for the seed: runs that share it are the seeds of one cell.
@@ -29,13 +29,18 @@ class Point(NamedTuple):
 
 def group_id(record: Record) -> str:
     """Hash of what the seeds of a cell share."""
-    shared = {name: record[name] for name in _GROUP} | {"fingerprint": record["dataset"]["fingerprint"]}
+    shared = {name: record.get(name) for name in _GROUP} | {"fingerprint": record["dataset"]["fingerprint"]}
     return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _task(record: Record) -> Task:
+    """The run's task; runs of earlier versions do not say what it was, and had none but the registry's."""
+    return Task.from_dict(record["definition"]) if "definition" in record else get_task(record["task"])
 
 
 def experiment_name(record: Record) -> str:
     """The domain of the run's task."""
-    return str(record["definition"]["domain"])
+    return _task(record).domain
 
 
 def group_name(record: Record) -> str:
@@ -43,7 +48,7 @@ def group_name(record: Record) -> str:
     task, method, profile = record["task"], record["method"], record["profile"]
     words = [task, method]
     if method in METHODS and profile in PROFILES:
-        usual = _flat(resolve(Task.from_dict(record["definition"]), method, profile).to_dict())
+        usual = _flat(resolve(_task(record), method, profile).to_dict())
         for name, value in _flat(record["config"]).items():
             if usual.get(name) != value:
                 words.append(f"{name.rpartition('.')[2]}={value}")

@@ -36,7 +36,7 @@ def check_collection(dataset_id: str, name: str, *, rows: int, seed: int, overwr
     for what, value, least in (("rows", rows, 1), ("seed", seed, 0)):
         if value < least:
             raise DataError(f"{name}: {what} {value} is too small, at least {least}")
-    if not re.fullmatch(r"(\w[\w-]*/)*\w[\w-]*-v\d+", dataset_id, re.ASCII):
+    if not re.fullmatch(r"(\w[\w-]+/)*\w[\w-]*-v\d+", dataset_id, re.ASCII):
         raise DataError(f"{dataset_id!r} is no Minari dataset id such as my-data-v0 or mine/hopper/first-v0")
     folder = minari_folder(dataset_id)
     if folder.exists() and not (folder / "data").is_dir():

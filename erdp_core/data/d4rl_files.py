@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 import h5py
 
+from erdp_core.command_line import user_path
 from erdp_core.data.d4rl import first_line
 from erdp_core.data.transitions import Dataset
 from erdp_core.errors import DataError, MissingDataError
@@ -37,7 +38,7 @@ def d4rl_path(task: Task) -> Path | None:
     if task.d4rl_file is None:
         return None
     folder = os.environ.get("D4RL_DATASET_DIR")
-    root = Path(folder).absolute() if folder else Path.home() / ".d4rl" / "datasets"
+    root = Path(folder).absolute() if folder else user_path("~/.d4rl/datasets")
     return root / Path(task.d4rl_file).name
 
 

@@ -244,7 +244,7 @@ def _missing(task: Task, source: str, d4rl: Path | None, local: Path | None) -> 
         policy = " --policy FILE" if task.environment.name in ANT_MAZES else ""
         remedies.append(f"run `python -m erdp_core.data collect {task.name}{policy}`")
     if not where:
-        others = {"d4rl": d4rl, "minari": task.minari_ids, "local": local}
+        others = {"d4rl": d4rl, "minari": task.minari_ids, "local": local, "auto": True}
         other = next(name for name, present in others.items() if present)
         return f"{task.name} has no {source} data: use --source {other} or --data {task.name}=FILE"
     remedies.append(f"give a file in D4RL's layout with --data {task.name}=FILE")

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from erdp_core.command_line import user_path
 from erdp_core.data.d4rl import first_line, float32, numeric_key, opened, plain, told
 from erdp_core.data.transitions import Floats, Reading, Transitions
 from erdp_core.data.validation import check_finite, clip_actions
@@ -44,7 +45,7 @@ KITCHEN_SIZES = (59,)
 def minari_root() -> Path:
     """Where Minari keeps datasets: `$MINARI_DATASETS_PATH`, or `~/.minari/datasets`."""
     root = os.environ.get("MINARI_DATASETS_PATH")
-    return Path(root).absolute() if root else Path.home() / ".minari" / "datasets"
+    return Path(root).absolute() if root else user_path("~/.minari/datasets")
 
 
 def minari_folder(dataset_id: str) -> Path:

@@ -132,17 +132,20 @@ class TorchScriptPolicy(Policy):
         try:
             with torch.inference_mode():
                 actions = self._module(torch.tensor(observations))
-        except (RuntimeError, NotImplementedError) as error:
+        except Exception as error:  # it is the file's own code that runs here
             told = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise DataError(
-                f"{self.path}: it does not take float32 observations {list(observations.shape)} ({told[-1]})"
+                f"{self.path}: it does not take float32 observations {list(observations.shape)} "
+                f"({(told or [type(error).__name__])[-1]})"
             ) from None
         finally:
             torch.set_num_threads(threads)
         if not isinstance(actions, torch.Tensor) or not actions.is_floating_point():
             kind = actions.dtype if isinstance(actions, torch.Tensor) else type(actions).__name__
             raise DataError(f"{self.path}: it gives {kind}, not a tensor of actions")
-        found: Floats = actions.float().numpy()
+        if actions.layout != torch.strided or actions.is_meta:
+            raise DataError(f"{self.path}: it gives a tensor without plain values")
+        found: Floats = actions.detach().float().numpy()
         return found
 
 

@@ -81,13 +81,13 @@ def _make(environment_id: str, options: Mapping[str, Any], render_mode: str | No
     except gymnasium.error.UnregisteredEnv:
         near = ", ".join(difflib.get_close_matches(environment_id, registered, n=3, cutoff=0.0))
         raise UserError(f"unknown environment {environment_id!r}: the nearest are {near}") from None
-    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # it is the user's code that runs here, or what it imports
         raise UserError(f"environment {environment_id!r} cannot be made: {_told(error)}") from None
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """What a library says of an error, in one line."""
-    return " ".join(str(error).split())
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _flattens(space: gymnasium.Space[Any]) -> bool:

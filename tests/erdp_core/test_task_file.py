@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from erdp_core import tasks
+from erdp_core import task_file, tasks
 from erdp_core.config import ErdpConfig, resolve
 from erdp_core.data.load import load_dataset
 from erdp_core.environments.make import make_environment
@@ -160,6 +160,35 @@ def test_mistakes_in_what_may_be_left_out(tmp_path: Path, more: str, said: str) 
     with pytest.raises(UserError, match=f"task.toml: .*{said}") as told:
         read_task_file(written(tmp_path, SMALLEST + more))
     assert "\n" not in str(told.value)
+
+
+def test_the_example_of_the_documentation_is_a_task(tmp_path: Path) -> None:
+    assert task_file.__doc__
+    example = "".join(line[4:] + "\n" for line in task_file.__doc__.splitlines() if line.startswith("    "))
+    task = read_task_file(written(tmp_path, example))
+    assert (task.name, task.step_limit) == ("my-pusher-v0", 100)
+
+
+def test_sources_that_it_does_not_have_are_told(tmp_path: Path) -> None:
+    task = read_task_file(written(tmp_path, SMALLEST))
+    with pytest.raises(UserError, match=r"my-hopper-v0 has no d4rl data: use --source auto"):
+        load_dataset(task, "d4rl")
+
+
+def test_environments_whose_code_fails_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "failing_on_import.py").write_text("1 / 0")
+    (tmp_path / "leaving_on_import.py").write_text("import sys; sys.exit(3)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for module, said in (("failing_on_import", "ZeroDivisionError"), ("leaving_on_import", "SystemExit")):
+        path = written(tmp_path, SMALLEST.replace("Hopper-v5", f"{module}:Robot-v0"))
+        with pytest.raises(UserError, match=f"environment '{module}:Robot-v0' cannot be made: {said}"):
+            read_task_file(path)
+
+
+def test_numbers_and_depths_beyond_reason(tmp_path: Path) -> None:
+    for text in (SMALLEST.replace("3234.3", "1" + 400 * "0"), SMALLEST + "deep = " + 5000 * "["):
+        with pytest.raises(UserError, match=r"task\.toml"):
+            read_task_file(written(tmp_path, text))
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """MLflow beside the training: nothing waits for it, and what it missed is filled in later."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -158,3 +159,14 @@ def test_help_is_quick_and_mistakes_are_one_line(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit, match="2"):
         main(["--lodger", "x"])
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_runs_of_an_earlier_version_are_logged_as_they_are(tmp_path: Path) -> None:
+    """They say less of themselves."""
+    ledger = new_ledger(tmp_path)
+    run = start(ledger, 0)
+    record = json.loads((run.path / "run.json").read_text())
+    for name in ("definition", "reference_scores", "rewards", "step_limit"):
+        del record[name]
+    (run.path / "run.json").write_text(json.dumps(record))
+    assert main(["--ledger", str(ledger.root)]) == 0
