@@ -33,8 +33,15 @@ def user_path(text: str | Path) -> Path:
         raise UserError(f"{text}: {error}") from None
 
 
-def run(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """The exit status of a command; a mistake of the user's, or of a path of theirs, is told in one line: status 2."""
+def run(
+    command: Callable[[Sequence[str] | None], int],
+    argv: Sequence[str] | None = None,
+    stopped: str = "the same command goes on from what is done",
+) -> int:
+    """The exit status of a command; a mistake of the user's, or of a path of theirs, is told in one line: status 2.
+
+    `stopped`: what to tell who interrupts it.
+    """
     try:
         return command(argv)
     except UserError as error:
@@ -44,5 +51,5 @@ def run(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | No
         print(f"error: {error.filename or 'a file'} cannot be used: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: the same command goes on from what is done", file=sys.stderr)
+        print(f"stopped: {stopped}", file=sys.stderr)
         return 130

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from erdp_core.algorithms import Algorithm, stream
+from erdp_core.errors import UserError
 
 Environment = gymnasium.Env[npt.NDArray[np.floating[Any]], npt.NDArray[np.float32]]
 
@@ -38,6 +39,8 @@ def evaluate(
         step: updates that the policies have behind them.
         candidates: actions to choose from at each decision.
         active: runs to evaluate, [R].
+
+    Raises UserError for returns that are not finite, and what environments raise.
     """
     runs, episodes = len(environments), len(environments[0])
     size = environments[0][0].observation_space.shape
@@ -63,4 +66,7 @@ def evaluate(
             observations[run, episode] = observation
             returns[run, episode] += float(reward)
             going[run, episode] = not (terminated or truncated)
+    if not np.isfinite(returns[np.array(active)]).all():
+        name = type(environments[0][0].unwrapped).__name__
+        raise UserError(f"environment {name} gave rewards that are NaN or infinite, or that sum up to such")
     return returns

@@ -34,7 +34,7 @@ from typing import Any
 from erdp_core.command_line import user_path
 from erdp_core.config import DOMAINS, METHODS, check_layer, resolve
 from erdp_core.errors import UserError, suggestion
-from erdp_core.tasks import EnvironmentSpec, Task, add_task
+from erdp_core.tasks import CUSTOM, TABLES, EnvironmentSpec, Task, add_task
 
 REQUIRED = ("name", "like", "environment", "reference_min", "reference_max")
 OPTIONAL = ("file", "minari", "step_limit", "environment_options", "rewards", "settings")
@@ -80,15 +80,20 @@ def _task(path: Path, content: Mapping[str, Any]) -> Task:
     name, domain, environment = (_text(content, key) for key in ("name", "like", "environment"))
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
         raise UserError(f"name={name!r} is not of letters, digits, - and _ (64 at most), as folders are named by it")
+    if name in {*TABLES, CUSTOM}:
+        raise UserError(f"name={name!r} is a table's: take another one")
     if domain not in DOMAINS:
         raise UserError(f"like={domain!r} is no domain: {suggestion(domain, DOMAINS)}")
     low, high = (_number(content, key) for key in ("reference_min", "reference_max"))
-    if low >= high:
-        raise UserError(f"reference_min={low:g} is not below reference_max={high:g}")
+    if not 0 < high - low < math.inf:
+        raise UserError(f"reference_min={low:g} is not below reference_max={high:g}, or too far")
     if ("file" in content) == ("minari" in content):
         raise UserError("a task's data are a file or a Minari dataset: give file=... or minari=..., one of them")
     rewards = _table(content, "rewards")
     _check_keys(rewards, REWARDS, "rewards.")
+    scale = _number(rewards, "scale", 1.0)
+    if scale == 0:
+        raise UserError("rewards.scale=0 would leave nothing to learn from")
     standardise = rewards.get("standardise", False)
     if not isinstance(standardise, bool):
         raise UserError(f"rewards.standardise={standardise!r} is neither true nor false")
@@ -109,7 +114,7 @@ def _task(path: Path, content: Mapping[str, Any]) -> Task:
         minari_ids=_minari_ids(content),
         minari_environment=spec if "minari" in content else None,
         file=str((path.parent / user_path(_text(content, "file"))).absolute()) if "file" in content else None,
-        reward_scale=_number(rewards, "scale", 1.0),
+        reward_scale=scale,
         reward_shift=_number(rewards, "shift", 0.0),
         standardise_rewards=standardise,
         settings=settings,
@@ -123,6 +128,8 @@ def _environment(name: str, options: Mapping[str, Any], limit: Any) -> tuple[Env
     """The environment, which is made once to see that it can be, and its step limit."""
     from erdp_core.environments.make import BENCHMARK, make_environment, step_limit  # slow to import
 
+    if "max_episode_steps" in options:
+        raise UserError("environment_options.max_episode_steps has a key of its own: step_limit")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise UserError(f"step_limit={limit!r} is not a whole number above 0")
     spec = EnvironmentSpec(name, options)

@@ -78,6 +78,8 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
 
     own = add_task_files(arguments.task_file)
     table = arguments.table or (CUSTOM if own else "")
+    if own and table != CUSTOM:
+        raise UserError(f"the tasks of --task-file make up the table {CUSTOM}, not {table}: leave --table out")
     if not table:
         raise UserError(f"name a table with --table: {', '.join(TABLES)}")
     tasks = table_tasks(table)

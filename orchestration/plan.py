@@ -89,10 +89,11 @@ class Run:
                 RunConfig.from_dict(record["config"]),
                 record["seed"],
             )
+            known = run.run_id == record["run_id"]
         except (KeyError, TypeError, ConfigError):
-            run = None
-        if run is None or run.run_id != record["run_id"]:
-            raise LedgerError(f"run {record['run_id']} was made by another version: train it anew")
+            known = False
+        if not known:
+            raise LedgerError(f"run {record.get('run_id')} was made by another version: train it anew")
         return run
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from orchestration.ledger import Ledger, Record, RunFolder
+from orchestration.ledger import Ledger, LedgerError, Record, RunFolder
 
 Acting = Literal["candidates", "one candidate"]
 """`candidates`: as the method acts; `one candidate`: the policy's own sample, no choice among several."""
@@ -63,9 +63,14 @@ def read_plan(ledger: Ledger, name: str, plan: Record) -> PlanFrames:
             continue
         run = ledger.run(cell["run_id"])
         status = run.status
-        facts = _facts(run.record()) if status != "planned" else {}
-        lines = _evaluations(run) if status == "finished" else []
-        gap = _gap(run, status, lines, facts)
+        try:
+            facts = _facts(run.record()) if status != "planned" else {}
+            lines = _evaluations(run) if status == "finished" else []
+            gap = _gap(run, status, lines, facts)
+        except (KeyError, TypeError, AttributeError):
+            raise LedgerError(
+                f"the records in {run.path} are damaged: delete the run's folder and run its table again"
+            ) from None
         runs.append(where | {"status": status, "gap": gap} | facts)
         if not gap:
             evaluations.extend(where | line for line in lines)

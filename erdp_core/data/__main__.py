@@ -208,7 +208,7 @@ def _check_collect(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 some data are damaged or could not be had, 2 bad usage."""
-    return run(command, argv)
+    return run(command, argv, "what was complete is kept; a download goes on from where it was, a collection anew")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,9 @@ def collect_by_policy(
 
     Raises UserError as `collect_environment` does.
     """
+    for task in TASKS.values():
+        if task.local_id == dataset_id:
+            raise UserError(f"--dataset {dataset_id} is the place of {task.name}: collect that, or take another id")
     folder = minari_folder(dataset_id)
     if not _is_left(dataset_id, folder, overwrite):
         began = time.monotonic()

@@ -1,7 +1,6 @@
 """A collection from any gymnasium environment, by a policy from a file."""
 
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import mujoco
@@ -12,9 +11,8 @@ from rich.console import Console
 from erdp_core.data.collection import check_collection, store_collection
 from erdp_core.data.policy_file import Policy, load_policy
 from erdp_core.data.row_meter import RowMeter
-from erdp_core.data.transitions import Floats
-from erdp_core.environments.gymnasium_environment import Environment, flat_environment
-from erdp_core.errors import DataError, UserError
+from erdp_core.environments.gymnasium_environment import CheckedEnvironment, flat_environment
+from erdp_core.errors import UserError
 
 
 def collect_environment(
@@ -49,12 +47,13 @@ def collect_environment(
     try:
         sizes = environment.observation_space.shape[0], environment.action_space.shape[0]  # type: ignore[index]
         policy = load_policy(policy_file, *sizes, environment_id, seed)
+        checked = CheckedEnvironment(environment)
         episodes: list[EpisodeBuffer] = []
         with RowMeter(dataset_id, rows, console) as meter:
             left = rows
             while left > 0:
                 stream = np.random.default_rng([seed, len(episodes)])
-                episodes.append(_episode(environment, policy, left, noise, stream, meter))
+                episodes.append(_episode(checked, policy, left, noise, stream, meter))
                 left -= len(episodes[-1])
         returns = [float(np.sum(episode.rewards)) for episode in episodes]
         description = (
@@ -76,12 +75,17 @@ def collect_environment(
 
 
 def _episode(
-    environment: Environment, policy: Policy, most: int, noise: float, stream: np.random.Generator, meter: RowMeter
+    environment: CheckedEnvironment,
+    policy: Policy,
+    most: int,
+    noise: float,
+    stream: np.random.Generator,
+    meter: RowMeter,
 ) -> EpisodeBuffer:
     """One episode, of at most so many rows."""
     seed = int(stream.integers(2**31))
     observation = environment.reset(seed=seed)[0]
-    observations, actions, rewards = [_numbers(environment, observation)], [], []
+    observations, actions, rewards = [observation.astype(np.float32)], [], []
     terminated = truncated = False
     while not (terminated or truncated):
         action = policy.act(observations[-1][None])[0]
@@ -89,9 +93,9 @@ def _episode(
             disturbed = action + stream.normal(0.0, noise, policy.action_size)
             action = np.clip(disturbed, -1.0, 1.0).astype(np.float32)
         observation, reward, terminated, truncated, _ = environment.step(action)
-        observations.append(_numbers(environment, observation))
+        observations.append(observation.astype(np.float32))
         actions.append(action)
-        rewards.append(_numbers(environment, reward))
+        rewards.append(np.float32(reward))
         truncated = truncated or (len(rewards) == most and not terminated)
         meter.collected(1)
     ends = np.arange(1, len(rewards) + 1) == len(rewards)
@@ -103,11 +107,3 @@ def _episode(
         terminations=ends & terminated,
         truncations=ends & truncated,
     )
-
-
-def _numbers(environment: Environment, given: Any) -> Floats:
-    """A copy in float32: some environments go on changing what they gave. DataError where it is not finite."""
-    numbers = np.array(given, np.float32)
-    if not np.isfinite(numbers).all():
-        raise DataError(f"{environment}: it gave observations or rewards that are NaN or infinite")
-    return numbers

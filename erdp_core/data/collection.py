@@ -38,6 +38,8 @@ def check_collection(dataset_id: str, name: str, *, rows: int, seed: int, overwr
             raise DataError(f"{name}: {what} {value} is too small, at least {least}")
     if not re.fullmatch(r"(\w[\w-]+/)*\w[\w-]*-v\d+", dataset_id, re.ASCII):
         raise DataError(f"{dataset_id!r} is no Minari dataset id such as my-data-v0 or mine/hopper/first-v0")
+    if "data" in dataset_id.split("/"):
+        raise DataError(f"{dataset_id!r} would lie where Minari keeps the data of another dataset: take another id")
     folder = minari_folder(dataset_id)
     if folder.exists() and not (folder / "data").is_dir():
         raise DataError(f"{folder} is there already and no dataset: take another id than {dataset_id}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from erdp_core.data.cache import Contents, cached
 from erdp_core.data.d4rl import misaligned_rows, plain, read_d4rl
-from erdp_core.data.d4rl_files import d4rl_path
+from erdp_core.data.d4rl_files import d4rl_path, recorded_sha256, verify
 from erdp_core.data.minari import ANTMAZE, FLAT, Layout, minari_attributes, minari_files, minari_folder, read_minari
 from erdp_core.data.transitions import Dataset, Reading, Transitions
 from erdp_core.data.validation import ROUNDING, check_sizes
@@ -80,7 +80,13 @@ def load_dataset(
 def _load_d4rl(task: Task, source: str, path: Path, forced: EnvironmentSpec | None) -> Dataset:
     in_maze, goal = task.environment.name in ANT_MAZES, _kitchen_goal(task.environment)
     rules = {"format": "d4rl", "step_limit": task.step_limit, "in_maze": in_maze, "goal": goal}
-    contents = cached([path], rules, lambda: _noting_oddities(read_d4rl(path, task.step_limit), in_maze, goal))
+
+    def read() -> Reading:
+        if source == "d4rl" and recorded_sha256(path) is not None:
+            verify(task)
+        return _noting_oddities(read_d4rl(path, task.step_limit), in_maze, goal)
+
+    contents = cached([path], rules, read)
     remarks = list(contents.notes)
     if "note" in contents.attributes:
         remarks.append(f"the data say of themselves: {contents.attributes['note']}")
@@ -116,7 +122,11 @@ def _dataset(
     forced: EnvironmentSpec | None,
 ) -> Dataset:
     path = " + ".join(str(path.absolute()) for path in paths)
-    environment = forced or evaluation_environment(paths[0], contents.attributes, task, expected)
+    environment = (
+        evaluation_environment(paths[0], contents.attributes, task, expected)
+        if forced is None
+        else _with_goal_of(paths[0], contents.attributes, forced)
+    )
     check_sizes(paths[0], contents.transitions, environment)
     recorded = recorded_in(contents.attributes, expected)
     if recorded != environment.name:
@@ -159,11 +169,16 @@ def evaluation_environment(
             f"{path} was recorded in {name!r}, which does not fit {task.name} (evaluated in {expected.name}): give it "
             f"to a task of its own family, or ask for it with --evaluate-in {task.name}={expected.name}"
         )
-    if name in ANT_MAZES and "evaluation_goal" in attributes:
-        return EnvironmentSpec(name, {"evaluation_goal": _evaluation_goal(path, attributes["evaluation_goal"])})
     if name in PENS or expected.name not in BENCHMARK:
         return expected
-    return EnvironmentSpec(name, expected.options)
+    return _with_goal_of(path, attributes, EnvironmentSpec(name, expected.options))
+
+
+def _with_goal_of(path: Path, attributes: Mapping[str, Any], environment: EnvironmentSpec) -> EnvironmentSpec:
+    """The environment with the goal that the data were rewarded for, where it has one and they tell."""
+    if environment.name not in ANT_MAZES or "evaluation_goal" not in attributes or environment.options:
+        return environment
+    return EnvironmentSpec(environment.name, {"evaluation_goal": _evaluation_goal(path, attributes["evaluation_goal"])})
 
 
 def _family(name: str) -> str:

@@ -3,11 +3,14 @@
 import contextlib
 import difflib
 import io
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium
+import numpy as np
+import numpy.typing as npt
 from gymnasium.spaces import Box
 from gymnasium.wrappers import FlattenObservation, RescaleAction
 
@@ -16,12 +19,42 @@ from erdp_core.errors import UserError
 Environment = gymnasium.Env[Any, Any]
 
 
-class WithoutResetOptions(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Keeps the options of `reset` from an environment that need not know any."""
+class CheckedEnvironment(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Tells what is wrong with an environment of the user's own in one line; keeps the options of `reset` from it.
+
+    `reset` and `step` raise UserError where the environment raises anything, gives observations that are not of its
+    space's shape, or numbers that are NaN or infinite. Observations are copies in float64.
+    """
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """As without `options`."""
-        return self.env.reset(seed=seed)
+        with self._told("reset"):
+            observation, info = self.env.reset(seed=seed)
+            return self._checked(observation), info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """As without checks."""
+        with self._told("step"):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            if not math.isfinite(reward):
+                raise ValueError(f"its reward is {reward}")
+            return self._checked(observation), float(reward), bool(terminated), bool(truncated), info
+
+    def _checked(self, observation: Any) -> npt.NDArray[np.float64]:
+        numbers = np.array(observation, np.float64)
+        if numbers.shape != self.observation_space.shape:
+            raise ValueError(f"its observation has shape {numbers.shape}, its space {self.observation_space.shape}")
+        if not np.isfinite(numbers).all():
+            raise ValueError("its observation has values that are NaN or infinite")
+        return numbers
+
+    @contextlib.contextmanager
+    def _told(self, method: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # it is the user's code that runs here
+            name = self.env.spec.id if self.env.spec else type(self.unwrapped).__name__
+            raise UserError(f"environment {name!r} failed in {method}: {_told(error)}") from error
 
 
 def flat_environment(

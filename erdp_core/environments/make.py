@@ -13,7 +13,7 @@ from gymnasium.wrappers import TimeLimit
 
 from erdp_core.environments.ant_maze import AntMaze
 from erdp_core.environments.farama_ant_maze import PLACES, FaramaAntMaze
-from erdp_core.environments.gymnasium_environment import WithoutResetOptions, flat_environment, registered_environments
+from erdp_core.environments.gymnasium_environment import CheckedEnvironment, flat_environment, registered_environments
 from erdp_core.environments.kitchen import ELEMENTS, Kitchen
 from erdp_core.environments.mazes import MAZES, Cell, Maze
 from erdp_core.environments.mujoco_environment import MujocoEnvironment
@@ -98,7 +98,7 @@ def _registered(spec: EnvironmentSpec, render_mode: str | None) -> gymnasium.Env
     environment = flat_environment(spec.name, spec.options, render_mode)
     if step_limit(spec) is None:
         raise UserError(f"environment {spec.name!r} does not limit its episodes: give it a step limit")
-    return WithoutResetOptions(environment)
+    return CheckedEnvironment(environment)
 
 
 def _built_here(name: str, options: Mapping[str, Any], render_mode: str | None) -> MujocoEnvironment:

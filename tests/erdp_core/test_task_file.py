@@ -117,6 +117,7 @@ def test_a_task_of_ones_own_is_known_by_name_and_loads(tmp_path: Path, registry:
         ('name = "my-hopper-v0"', "name = 3", r"name=3 is no text"),
         ("my-hopper-v0", "../hopper", r"name='../hopper' is not of letters, digits"),
         ("my-hopper-v0", "a" * 65, r"64 at most"),
+        ("my-hopper-v0", "custom", r"name='custom' is a table's"),
         ('like = "gym"', 'like = "gim"', r"like='gim' is no domain: did you mean 'gym'"),
         ("Hopper-v5", "Hoper-v5", r"unknown environment 'Hoper-v5': the nearest are Hopper-v5, "),
         ("Hopper-v5", "CartPole-v1", r"its actions are no vector of real numbers"),

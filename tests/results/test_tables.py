@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from erdp_core.tasks import EnvironmentSpec
-from orchestration.ledger import Ledger, append_line
+from orchestration.ledger import Ledger, LedgerError
 from results.draw import draw_plan
 from results.frames import PlanFrames, read_plan
 from results.tables import Column, build_table, escape_latex, long_form, number, to_latex, to_markdown, write_table
@@ -311,3 +311,15 @@ def test_a_thousand_runs_in_seconds(tmp_path: Path) -> None:
     assert all(cell.scores == (18.0,) * 5 or cell.scores == (1.0,) * 5 for cell in table.cells.values())
     assert all(path.stat().st_size for path in paths)
     assert seconds < 10.0
+
+
+@pytest.mark.parametrize("missing", ["paper_config", "versions", "config", "dataset", "environment", "source"])
+def test_a_record_that_lacks_something_is_named_with_its_remedy(maker: Any, missing: str) -> None:
+    damaged = maker.run("pointmaze-umaze", "erdp", 1, [60.0])
+    maker.plan()
+    path = damaged.path / "run.json"
+    record = json.loads(path.read_text())
+    del record[missing]
+    path.write_text(json.dumps(record))
+    with pytest.raises(LedgerError, match=r"erdp\.seed1.* damaged: delete the run's folder and run its table again"):
+        frames_of(maker)

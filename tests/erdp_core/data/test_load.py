@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from erdp_core.data.collect import collect_pointmaze
+from erdp_core.data.d4rl_files import verify
 from erdp_core.data.load import evaluation_environment, load_dataset, recorded_in
 from erdp_core.errors import DataError, MissingDataError
 from erdp_core.tasks import EnvironmentSpec, get_task
@@ -225,6 +226,26 @@ def test_mixing_is_done_where_it_is_asked_for(tmp_path: Path) -> None:
     # What is of another size fits nowhere.
     with pytest.raises(DataError, match=r"observations of size 11, but those of Walker2d-v4 are of size 17"):
         load_dataset(task, file=path, environment=EnvironmentSpec("Walker2d-v4", {}))
+
+
+def test_the_datas_goal_stays_where_their_own_environment_is_asked_for(tmp_path: Path) -> None:
+    task, path = get_task("antmaze-umaze-v0"), write_hopper(tmp_path / "data.hdf5", 29, 8)
+    with h5py.File(path, "a") as file:
+        file.attrs["evaluation_goal"] = [0.75, 8.75]
+    own = load_dataset(task, file=path).environment
+    assert own == EnvironmentSpec("d4rl-antmaze-umaze", {"evaluation_goal": [0.75, 8.75]})
+    assert load_dataset(task, file=path, environment=task.environment).environment == own
+
+
+def test_a_file_that_changed_since_it_was_recorded_is_refused() -> None:
+    task = get_task("hopper-medium-v2")
+    path = write_hopper(Path(os.environ["D4RL_DATASET_DIR"]) / "hopper_medium-v2.hdf5")
+    verify(task, record=True)
+    assert len(load_dataset(task).transitions) == 18
+    with h5py.File(path, "a") as file:
+        file["rewards"][3] = 7.0
+    with pytest.raises(DataError, match=r"changed since its sha256 was recorded: delete it and get it anew"):
+        load_dataset(task)
 
 
 def test_the_file_that_a_task_of_ones_own_names(tmp_path: Path) -> None:
