@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from erdp_core.tasks import EnvironmentSpec
-from orchestration.ledger import Ledger, LedgerError
+from orchestration.ledger import Ledger, LedgerError, append_line
 from results.draw import draw_plan
 from results.frames import PlanFrames, read_plan
 from results.tables import Column, build_table, escape_latex, long_form, number, to_latex, to_markdown, write_table
