@@ -255,7 +255,7 @@ def written(dataset: "h5py.Dataset") -> bool:
 
 def rescaled(factor: float, shift: float) -> Change:
     """Rewards of another scale."""
-    return lambda group: put(group, "rewards", factor * values(group, "rewards") + shift)
+    return lambda group: put(group, "rewards", factor * values(group, "rewards").astype("f8") + shift)
 
 
 @st.composite
