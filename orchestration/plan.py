@@ -10,7 +10,7 @@ from typing import Any
 
 from erdp_core.config import ALGORITHM_VERSIONS, ErdpConfig, RunConfig, resolve, structure
 from erdp_core.data.load import load_dataset
-from erdp_core.errors import ConfigError, MissingDataError
+from erdp_core.errors import ConfigError, DataError, MissingDataError
 from erdp_core.tasks import EnvironmentSpec, Task, get_task
 from orchestration.ledger import FORMAT, Ledger, LedgerError, Record
 
@@ -223,6 +223,8 @@ def make_plan(
                 for seed in seeds
             ]
             continue
+        except DataError as error:
+            raise DataError(f"{task}: {error}") from None
         facts = {
             "fingerprint": dataset.fingerprint,
             "path": dataset.path,

@@ -50,6 +50,8 @@ def verify(task: Task, *, record: bool = False) -> Verified:
     """
     path = file_path(task)
     with as_data_error(path):
+        if path.is_dir():
+            raise DataError(f"{path} is a folder, not an HDF5 file: move it away")
         if not path.is_file():
             raise MissingDataError(f"no file {path}: run `python -m erdp_core.data download {task.name}`")
         expected = recorded_sha256(path)

@@ -193,7 +193,7 @@ def test_a_plan_has_a_cell_for_everything_and_a_gap_where_data_are_missing(tmp_p
 
 def test_data_that_are_there_but_bad_stop_the_plan(tmp_path: Path) -> None:
     (tmp_path / "data.hdf5").write_bytes(b"nothing")
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match=r"^pointmaze-umaze: \S+ is damaged"):
         planned(tmp_path)
 
 

@@ -35,6 +35,8 @@ class Behaviour:
     """In place of the server's."""
     status: int = 200
     """Other than 200: the answer, without the content."""
+    sent_to: str | None = None
+    """Another address, in place of the content."""
     etag: str | None = '"version 1"'
     modified: str | None = None
     """Last-Modified."""
@@ -122,6 +124,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.requests.append(request)
             behaviours = self.server.behaviours
             behaviour = behaviours.pop(0) if len(behaviours) > 1 else behaviours[0]
+        if behaviour.sent_to is not None:
+            self.send_response(302)
+            self.send_header("Location", behaviour.sent_to)
+            self.end_headers()
+            return
         if behaviour.status != 200:
             self.send_error(behaviour.status)
             return

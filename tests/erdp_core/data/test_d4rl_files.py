@@ -164,6 +164,10 @@ def test_a_folder_that_cannot_be_used_is_told(place: Path, file: Path) -> None:
     record(place).mkdir()
     with pytest.raises(DataError, match=r"\.sha256 cannot be used: Is a directory"):
         verify(TASK)
+    place.unlink()
+    place.mkdir()
+    with pytest.raises(DataError, match=r"\.hdf5 is a folder, not an HDF5 file: move it away"):
+        verify(TASK)
 
 
 def test_the_real_pen_file(place: Path, test_data: Path) -> None:

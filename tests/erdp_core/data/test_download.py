@@ -243,6 +243,14 @@ def test_nonsense_is_asked_for_once(content: bytes, wrong: Behaviour) -> None:
     assert_complete(content)
 
 
+@pytest.mark.parametrize("address", ["http://[nowhere/", "http://127.0.0.1:port/", "file:///etc/hostname", "/a b"])
+def test_being_sent_on_to_no_address_is_told(content: bytes, address: str) -> None:
+    with serving(content, Behaviour(sent_to=address)) as server, serving(content) as second:
+        assert f"{server.url}gym_mujoco_v2/hopper_medium-v2.hdf5 (" in refused(server.url)
+        assert get(server.url, second.url)[0] == f"{second.url}gym_mujoco_v2/hopper_medium-v2.hdf5"
+    assert_complete(content)
+
+
 def test_a_mirror_may_have_all_files_in_one_place_and_any_letters_in_its_name(content: bytes) -> None:
     with serving(content, Behaviour(status=404), Behaviour()) as server:
         url, _ = get(f"{server.url}donn\u00e9es d4rl%2C v2")
