@@ -24,7 +24,7 @@ table: setup
 	"$(RUN)" orchestration/run_table.py --table pointmaze --profile quick --methods erdp,bc-diffusion --seeds 3
 
 test: setup
-	"$(RUN)" -m pytest -n 2 --dist loadfile
+	"$(RUN)" -m pytest -n 2 --dist loadfile --max-worker-restart 0 -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 test-slow: setup
 	"$(RUN)" -m pytest -m "slow or faults"

@@ -16,6 +16,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import tune
+from ray._private.services import find_bootstrap_address
 from ray.tune.experiment import Trial
 
 from erdp_core.errors import UserError
@@ -49,26 +50,41 @@ def connect(address: str) -> Resources:
         if token.exists():
             token.chmod(0o600)
         return resources
-    _check_answers(address)
+    found = _named_cluster() if address == "auto" else address
+    _check_answers(address, found)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=found, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"no Ray cluster at --address {address}: {str(error).splitlines()[0]}") from None
     total = ray.cluster_resources()
     return Resources(int(total.get("CPU", 1)), int(total.get("GPU", 0)))
 
 
-def _check_answers(address: str) -> None:
+def _named_cluster() -> str:
+    """The cluster that `auto` is, HOST:PORT: of $RAY_ADDRESS, else of the newest `ray start` on this machine.
+
+    Ray's own `auto` would join any cluster it finds here, even one that another driver started for itself alone: that
+    ends with its driver, and whoever joined it dies with it. Raises UserError where there is none.
+    """
+    address = os.environ.get("RAY_ADDRESS") or find_bootstrap_address(None)
+    if not address:
+        raise UserError(
+            "no Ray cluster at --address auto: none was begun with `ray start` on this machine, and RAY_ADDRESS names "
+            "none"
+        )
+    return str(address)
+
+
+def _check_answers(address: str, found: str) -> None:
     """Raise UserError where nothing answers at HOST:PORT: Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
+    host, _, port = found.rpartition(":")
     if not host or not port.isdecimal():
-        if address == "auto":
-            return
-        raise UserError(f"--address takes local, auto or HOST:PORT, not {address!r}")
+        raise UserError(f"--address takes local, auto or HOST:PORT, not {found!r}")
+    named = address if address == found else f"{address} ({found})"
     try:
         socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=5).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"no Ray cluster at --address {address}: {error}") from None
+        raise UserError(f"no Ray cluster at --address {named}: {error}") from None
 
 
 class Listener(Protocol):

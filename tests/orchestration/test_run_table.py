@@ -248,3 +248,38 @@ def test_missing_data_is_a_visible_gap_and_status_1(environment: dict[str, str],
     assert "gap: no data for pointmaze-large" in result.stdout
     assert "python -m erdp_core.data collect pointmaze-large" in result.stdout
     assert "—" in result.stdout
+
+
+ANOTHER_DRIVER = """
+import ray, sys
+print(ray.init("local", num_cpus=1).address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_cluster_is_joined_by_its_address_and_never_found_by_chance(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """That of another driver, which ends with it, is there all the while; its token is in the home folder."""
+    alone = {**environment, "RAY_TMPDIR": str(tmp_path), "RAY_AUTH_MODE": "token"}
+    command = arguments(tmp_path / "runs", "--tasks", "pointmaze-umaze", "--methods", "bc-diffusion", "--address")
+    with subprocess.Popen(
+        [sys.executable, "-c", ANOTHER_DRIVER],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        address = other.stdout.readline().strip()
+        assert address
+        refused = run(alone, [*command, "auto"])
+        joined = run({**alone, "RAY_ADDRESS": address}, [*command, "auto"])
+        again = run(alone, [*command, address])
+        other.stdin.close()
+    assert refused.returncode == 2, refused.stdout
+    assert refused.stderr.startswith("error: no Ray cluster at --address auto: none was begun with `ray start`")
+    assert joined.returncode == 0, joined.stderr
+    assert (again.returncode, again.stdout.count("2 done, 0 to train")) == (0, 1), again.stderr
+    assert_each_run_once(tmp_path / "runs", 2)
