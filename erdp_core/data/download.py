@@ -304,7 +304,9 @@ def _ask(url: str, start: int, part: _Version | None, stall: float) -> tuple[htt
         if error.code == 416 and start:
             return _ask(url, 0, None, stall)
         raise _MirrorError(f"it answered {error.code} {_reason(error)}") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: sent on to what is no address
+    except (ValueError, http.client.InvalidURL):
+        raise _MirrorError("it sends on to what is no address") from None
+    except (OSError, http.client.HTTPException) as error:
         raise _BrokenError(f"cannot be opened: {_reason(error)}") from None
     etag, length = response.headers.get("ETag"), response.headers.get("Content-Length")
     # A weak ETag does not promise the same bytes.

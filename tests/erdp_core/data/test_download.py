@@ -21,8 +21,8 @@ from rich.console import Console
 
 from erdp_core.data import download as download_module
 from erdp_core.data.d4rl_files import file_path, verify
-from erdp_core.data.download import HUGGING_FACE, OFFICIAL, Downloader, Patience, find_mirrors
-from erdp_core.errors import DataError, MissingDataError, UserError
+from erdp_core.data.download import HUGGING_FACE, OFFICIAL, Downloader, Patience
+from erdp_core.errors import DataError, MissingDataError
 from erdp_core.tasks import get_task
 from tests.erdp_core.data.breaking_server import PROGRAM, Behaviour, damaged_end, deaf_address, hopper, serving, start
 
@@ -232,22 +232,21 @@ def test_the_next_mirror_helps(content: bytes, status: int) -> None:
         beside("").unlink()
         message = refused(server.url)
     assert f"{server.url}hopper_medium-v2.hdf5 (it answered {status} " in message
+    with serving(content, Behaviour(sent_to="/in a circle")) as server:
+        assert "(it answered 302 " in refused(server.url)
     assert f"put it at {beside('')}, " in message
 
 
-@pytest.mark.parametrize("wrong", [Behaviour(status=416), Behaviour(always_partial=True)])
+NO_ADDRESSES = ("http://[nowhere/", "http://127.0.0.1:port/", "file:///etc/hostname")
+NONSENSE = (Behaviour(status=416), Behaviour(always_partial=True), *(Behaviour(sent_to=url) for url in NO_ADDRESSES))
+
+
+@pytest.mark.parametrize("wrong", NONSENSE)
 def test_nonsense_is_asked_for_once(content: bytes, wrong: Behaviour) -> None:
     with serving(content, wrong) as server, serving(content) as second:
-        assert get(server.url, second.url)[0] == f"{second.url}gym_mujoco_v2/hopper_medium-v2.hdf5"
+        url, told = get(server.url, second.url)
         assert len(server.requests) == 2  # one for each place a mirror may have it at
-    assert_complete(content)
-
-
-@pytest.mark.parametrize("address", ["http://[nowhere/", "http://127.0.0.1:port/", "file:///etc/hostname", "/a b"])
-def test_being_sent_on_to_no_address_is_told(content: bytes, address: str) -> None:
-    with serving(content, Behaviour(sent_to=address)) as server, serving(content) as second:
-        assert f"{server.url}gym_mujoco_v2/hopper_medium-v2.hdf5 (" in refused(server.url)
-        assert get(server.url, second.url)[0] == f"{second.url}gym_mujoco_v2/hopper_medium-v2.hdf5"
+    assert (url, len(told)) == (f"{second.url}gym_mujoco_v2/hopper_medium-v2.hdf5", 3)
     assert_complete(content)
 
 
@@ -435,19 +434,6 @@ def test_progress_on_a_terminal(content: bytes) -> None:
         Downloader([server.url], patience=QUICK, console=console).download(TASK)
     assert f"/{len(content) / 1e3:.1f} kB" in screen.getvalue()
     assert "timed out; again in 0.01 s" in screen.getvalue()
-
-
-def test_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find_mirrors() == (OFFICIAL, HUGGING_FACE)
-    monkeypatch.setenv("ERDP_D4RL_MIRRORS", f" http://a.example/x,https://b.example\n{OFFICIAL.rstrip('/')} ")
-    assert find_mirrors() == ("http://a.example/x/", "https://b.example/", OFFICIAL, HUGGING_FACE)
-    first = find_mirrors(["https://c.example/d", "http://a.example/x/"])
-    assert first == ("https://c.example/d/", "http://a.example/x/", "https://b.example/", OFFICIAL, HUGGING_FACE)
-    wrongs = ("ftp://a.example/", "a.example/x", "/data", "http://", "http://a:b/", "http://a@c/", "file:///data")
-    for wrong in (*wrongs, "http://a.example/?x", "http://a.example/#x", ""):
-        with pytest.raises(UserError, match="is no http or https address of a folder") as raised:
-            Downloader([wrong])
-        assert repr(wrong) in str(raised.value)
 
 
 def test_a_task_without_a_file_in_d4rl() -> None:
