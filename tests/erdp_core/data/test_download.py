@@ -21,7 +21,7 @@ from rich.console import Console
 
 from erdp_core.data import download as download_module
 from erdp_core.data.d4rl_files import file_path, verify
-from erdp_core.data.download import HUGGING_FACE, OFFICIAL, Downloader, Patience
+from erdp_core.data.download import HUGGING_FACE, OFFICIAL, Downloader, Patience, find_mirrors
 from erdp_core.errors import DataError, MissingDataError
 from erdp_core.tasks import get_task
 from tests.erdp_core.data.breaking_server import PROGRAM, Behaviour, damaged_end, deaf_address, hopper, serving, start
