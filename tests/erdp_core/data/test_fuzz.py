@@ -181,7 +181,8 @@ def test_files_in_d4rls_layout(folder: Path) -> None:
         clear(folder)
         return became
 
-    examine("D4RL's layout", d4rl_examples(), examined)
+    # Half are made to be wrong: readings are compared as often as files are refused.
+    assert 0.05 < examine("D4RL's layout", d4rl_examples(), examined) < 0.95
 
 
 # Minari's layout
@@ -412,4 +413,4 @@ def test_minari_datasets(folder: Path) -> None:
         clear(folder)
         return became
 
-    examine("Minari's layout", minari_examples(), examined)
+    assert 0.05 < examine("Minari's layout", minari_examples(), examined) < 0.95
