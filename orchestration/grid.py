@@ -8,7 +8,7 @@ from erdp_core.config import RunConfig
 from orchestration.ledger import Ledger
 from orchestration.plan import Pack, Plan, Run, make_packs, step_work
 from orchestration.probe import costs
-from orchestration.progress import Progress
+from orchestration.progress import Progress, duration_text
 from orchestration.resources import local_resources
 from orchestration.tracking import BackgroundTracker
 
@@ -120,7 +120,7 @@ def print_costs(ledger: Ledger, to_train: Sequence[Run], probe: bool) -> None:
         data = "" if pack.runs[0].dataset["fingerprint"] else " (without data)"
         print(
             f"  pack: {pack.name}{data}: {pack.runs[0].config.trainer.steps} steps of {cost.milliseconds:.1f} ms "
-            f"({how}), {cost.hours(pack):.2f} hours"
+            f"({how}), {duration_text(3600 * cost.hours(pack))}"
         )
     print(
         f"resources: {resources.cpus} CPUs, {resources.gpus} GPUs; {resources.slots} packs at a time, "
@@ -129,7 +129,7 @@ def print_costs(ledger: Ledger, to_train: Sequence[Run], probe: bool) -> None:
     if packs:
         gpu_hours = sum(cost.hours(pack) for pack, cost in zip(packs, estimates, strict=True))
         print(
-            f"training: {max(slots):.2f} hours"
+            f"training: {duration_text(3600 * max(slots))}"
             + (f", {gpu_hours:.2f} GPU-hours" if resources.gpus else "")
             + "; evaluation and start-up come on top"
         )

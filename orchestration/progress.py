@@ -189,7 +189,7 @@ class Progress:
             return ""
         rate = self._trained / max(self._rate_to - self._rate_from, 1e-9)
         seconds = max(0.0, self._remaining / rate - (self._clock() - self._rate_to))
-        return f"; about {_duration_text(seconds)} left"
+        return f"; about {duration_text(seconds)} left"
 
     def _render(self) -> RenderableType:
         with self._lock:
@@ -209,7 +209,10 @@ def _clock_text(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
 
 
-def _duration_text(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Seconds in the unit that people would take."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:,.0f} days"

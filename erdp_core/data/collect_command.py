@@ -10,7 +10,7 @@ from erdp_core.data.collect import collect_pointmaze
 from erdp_core.data.collect_ant_maze import ACTION_SIZE, OBSERVATION_SIZE, RECIPES, collect_ant_maze
 from erdp_core.data.collect_environment import collect_environment
 from erdp_core.data.load import load_dataset
-from erdp_core.data.minari import minari_folder, read_minari
+from erdp_core.data.minari import minari_folder, minari_steps, read_minari
 from erdp_core.data.transitions import Transitions
 from erdp_core.environments.make import POINT_MAZES
 from erdp_core.errors import UserError
@@ -21,13 +21,14 @@ def collect_tasks(tasks: Sequence[Task], policy: Path | None, *, rows: int | Non
     """Collect the tasks' data and print a line for each; those that are there are left, unless `overwrite`.
 
     `rows`: as many as the task's collector makes unless given. Raises UserError before anything is collected for a
-    task without collector, one that lacks a policy and one that has no use for it; later as the collectors do.
+    task without collector, one that lacks a policy and one that has no use for it, and one of which another number of
+    rows is there; later as the collectors do.
     """
     collectors = [_collector(task, policy, rows, seed, overwrite) for task in tasks]
-    for task, collect in zip(tasks, collectors, strict=True):
-        assert task.local_id is not None
-        folder = minari_folder(task.local_id)
-        if _is_left(task.name, folder, overwrite):
+    folders = [minari_folder(task.local_id or "") for task in tasks]
+    left = [_is_left(task.name, folder, rows, overwrite) for task, folder in zip(tasks, folders, strict=True)]
+    for task, collect, folder, stays in zip(tasks, collectors, folders, left, strict=True):
+        if stays:
             continue
         began = time.monotonic()
         collect()
@@ -66,18 +67,24 @@ def collect_by_policy(
         if task.local_id == dataset_id:
             raise UserError(f"--dataset {dataset_id} is the place of {task.name}: collect that, or take another id")
     folder = minari_folder(dataset_id)
-    if not _is_left(dataset_id, folder, overwrite):
+    if not _is_left(dataset_id, folder, rows, overwrite):
         began = time.monotonic()
         collect_environment(environment_id, policy, dataset_id, rows=rows, noise=noise, seed=seed, overwrite=overwrite)
         seconds = time.monotonic() - began
         _report(dataset_id, read_minari(folder).whole(), folder, seconds)
 
 
-def _is_left(name: str, folder: Path, overwrite: bool) -> bool:
-    left = (folder / "data").is_dir() and not overwrite
-    if left:
-        print(f"{name}: there already ({folder}); --overwrite collects it anew")
-    return left
+def _is_left(name: str, folder: Path, rows: int | None, overwrite: bool) -> bool:
+    """Whether data are there and stay. Raises UserError where they are fewer or more than was asked for."""
+    if overwrite or not (folder / "data").is_dir():
+        return False
+    there = minari_steps(folder)
+    if rows is not None and there != rows:
+        raise UserError(
+            f"{name}: {there:,} rows are there already ({folder}), not {rows:,}: --overwrite collects it anew"
+        )
+    print(f"{name}: there already, {there:,} rows ({folder}); --overwrite collects it anew")
+    return True
 
 
 def _report(name: str, transitions: Transitions, folder: Path, seconds: float | None) -> None:

@@ -21,7 +21,7 @@ from erdp_core.command_line import user_path
 from erdp_core.data.d4rl import first_line
 from erdp_core.data.transitions import Dataset
 from erdp_core.errors import DataError, MissingDataError
-from erdp_core.tasks import Task
+from erdp_core.tasks import TASKS, Task
 
 
 class Verified(NamedTuple):
@@ -69,18 +69,25 @@ def verify(task: Task, *, record: bool = False) -> Verified:
 def import_file(task: Task, file: Path, *, overwrite: bool = False) -> tuple[Path, Dataset]:
     """Copy a file to where D4RL's cache has the task's, and record its sha256. Returns its place, and what is in it.
 
-    Raises DataError where it cannot be read as the task's data, something else is there already or on record (unless
-    `overwrite`), another process is about to put a file there, or this one may not.
+    Raises DataError where it cannot be read as the task's data, has D4RL's name of another task's file or is what
+    another task has, something else is there already or on record (unless `overwrite`), another process is about to
+    put a file there, or this one may not.
     """
     from erdp_core.data.load import load_dataset  # it makes environments, which are slow to import
 
     path = file_path(task)
+    for owner in TASKS.values():
+        if owner != task and file.name == Path(owner.d4rl_file or "").name:
+            raise DataError(f"{file} has the name of D4RL's file of {owner.name}: import it there, or rename it")
     dataset = load_dataset(task, file=file)
     with as_data_error(path), locked(path):
         copy = beside(path, f".import-{secrets.token_hex(4)}")
         try:
             shutil.copyfile(file, copy)
             found = sha256(copy)
+            for owner in TASKS.values():
+                if owner != task and (place := d4rl_path(owner)) is not None and recorded_sha256(place) == found:
+                    raise DataError(f"{file} is the file of {owner.name}, byte for byte: each task has its own")
             others = {"on record": recorded_sha256(path), "there": sha256(path) if path.exists() else None}
             for where, other in others.items():
                 if other is not None and other != found and not overwrite:
@@ -97,7 +104,10 @@ def file_path(task: Task) -> Path:
     """Where D4RL's cache has the task's file, there or not. Raises DataError where D4RL has none."""
     path = d4rl_path(task)
     if path is None:
-        raise DataError("D4RL has no file for it: `python -m erdp_core.data list` shows what there is")
+        remedy = "`python -m erdp_core.data list` shows what there is"
+        if task.local_id is not None:
+            remedy = f"`python -m erdp_core.data collect {task.name}` makes its data"
+        raise DataError(f"D4RL has no file for it: {remedy}")
     return path
 
 

@@ -167,7 +167,7 @@ def evaluation_environment(
     if not known or _family(name) != _family(expected.name) or not _fits(name, options, expected):
         raise DataError(
             f"{path} was recorded in {name!r}, which does not fit {task.name} (evaluated in {expected.name}): give it "
-            f"to a task of its own family, or ask for it with --evaluate-in {task.name}={expected.name}"
+            f"to a task of its own family (run_table.py --evaluate-in {task.name}={expected.name} takes it anyway)"
         )
     if name in PENS or expected.name not in BENCHMARK:
         return expected

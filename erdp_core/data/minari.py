@@ -63,6 +63,14 @@ def minari_attributes(folder: Path) -> dict[str, Any]:
     return _attributes(folder, _metadata(folder))
 
 
+def minari_steps(folder: Path) -> int:
+    """How many steps a dataset says it has. Raises DataError where it does not say."""
+    steps = _metadata(folder).get("total_steps")
+    if not isinstance(steps, int):
+        raise DataError(f"{folder}: its metadata do not say how many steps it has")
+    return steps
+
+
 def read_minari(*folders: Path, layout: Layout = FLAT) -> Reading:
     """Read local datasets as one, episode after episode.
 

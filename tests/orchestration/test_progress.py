@@ -149,7 +149,9 @@ def test_a_lost_pack_has_its_steps_to_train_again() -> None:
         assert left(plain) == "10 s"  # 750 steps in 15 s, 500 to go
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(80, "80 s"), (600, "10 min"), (4 * 3600, "4.0 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(80, "80 s"), (600, "10 min"), (4 * 3600, "4.0 h"), (40 * 86400, "40 days")]
+)
 def test_durations(seconds: int, text: str) -> None:
     plain = Plain(1, 0, seconds + 1)
     with plain.progress as progress:

@@ -116,9 +116,21 @@ def test_what_is_not_the_tasks_data_does_not_get_there(place: Path, file: Path, 
         import_file(TASK, file)
     with pytest.raises(DataError, match="no file"):
         import_file(TASK, tmp_path / "nowhere.hdf5")
-    with pytest.raises(DataError, match=r"D4RL has no file for it: `python -m erdp_core\.data list`"):
+    with pytest.raises(DataError, match=r"D4RL has no file for it: `.* collect pointmaze-umaze` makes its data"):
         import_file(get_task("pointmaze-umaze"), file)
     assert not place.parent.exists()
+
+
+def test_a_file_is_one_tasks_alone(place: Path, file: Path) -> None:
+    other = get_task("hopper-medium-replay-v2")
+    of_other = file.with_name("hopper_medium_replay-v2.hdf5")
+    of_other.write_bytes(FIRST)
+    with pytest.raises(DataError, match=r"has the name of D4RL's file of hopper-medium-replay-v2: import it there"):
+        import_file(TASK, of_other)
+    import_file(other, of_other)
+    with pytest.raises(DataError, match=r"mine\.hdf5 is the file of hopper-medium-replay-v2, byte for byte"):
+        import_file(TASK, file, overwrite=True)
+    assert {path.name for path in place.parent.iterdir()} == {of_other.name, f"{of_other.name}.sha256"}
 
 
 def test_a_copy_that_breaks_off_leaves_what_was_there(place: Path, file: Path) -> None:

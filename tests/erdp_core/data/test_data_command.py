@@ -336,9 +336,13 @@ def test_collect_in_a_shell() -> None:
 
 def test_collect_leaves_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert "200 rows" in run(capsys, "collect", "pointmaze-umaze", "--rows", "200")[1][0]
-    _, (skipped, *made), _ = run(capsys, "collect", "pointmaze", "--rows", "300", "--seed", "1")
-    assert skipped.startswith("pointmaze-umaze: there already")
-    assert [line.split(" rows")[0] for line in made] == ["pointmaze-medium: 300", "pointmaze-large: 300"]
+    _, (skipped, *made), _ = run(capsys, "collect", "pointmaze", "--rows", "200", "--seed", "1")
+    assert skipped.startswith("pointmaze-umaze: there already, 200 rows (")
+    assert [line.split(" rows")[0] for line in made] == ["pointmaze-medium: 200", "pointmaze-large: 200"]
+    status, nothing, errors = run(capsys, "collect", "pointmaze-umaze", "--rows", "300")
+    assert (status, nothing) == (2, [])
+    assert errors[0].startswith("error: pointmaze-umaze: 200 rows are there already (")
+    assert errors[0].endswith("), not 300: --overwrite collects it anew")
     other = load_dataset(get_task("pointmaze-medium")).fingerprint
     _, (line,), _ = run(capsys, "collect", "pointmaze-medium", "--rows", "300", "--overwrite")
     assert line.startswith("pointmaze-medium: 300 rows")
@@ -364,7 +368,7 @@ def test_collect_in_any_environment(folders: Path, capsys: pytest.CaptureFixture
     steps = [episode.actions for episode in minari.load_dataset("mine/hopper/first-v0").iterate_episodes()]
     assert sum(map(len, steps)) == 50
     status, left, _ = run(capsys, *arguments)
-    assert (status, left[0].split(" (")[0]) == (0, "mine/hopper/first-v0: there already")
+    assert (status, left[0].split(" (")[0]) == (0, "mine/hopper/first-v0: there already, 50 rows")
     status, anew, _ = run(capsys, *arguments, "--overwrite")
     assert status == 0
     assert anew[0].split(", ")[2] != lines[0].split(", ")[2]  # without noise

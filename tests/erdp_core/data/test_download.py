@@ -437,5 +437,5 @@ def test_progress_on_a_terminal(content: bytes) -> None:
 
 
 def test_a_task_without_a_file_in_d4rl() -> None:
-    with pytest.raises(DataError, match=r"D4RL has no file for it: `python -m erdp_core\.data list`"):
+    with pytest.raises(DataError, match=r"D4RL has no file for it: `python -m erdp_core\.data collect"):
         Downloader([]).download(get_task("pointmaze-umaze"))
