@@ -25,6 +25,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (--help shows the options)\n")
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things in words: 1 run, 2 runs."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def user_path(text: str | Path) -> Path:
     """A path as a user wrote it, `~` expanded. Raises UserError where that user has no home."""
     try:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from erdp_core.command_line import counted
 from erdp_core.config import RunConfig
 from orchestration.ledger import Ledger
 from orchestration.plan import Pack, Plan, Run, make_packs, step_work
@@ -77,7 +78,8 @@ def print_plan(plan: Plan, ledger: Ledger, to_train: Sequence[Run]) -> None:
     print(f"ledger: {ledger.root}")
     print(
         f"table {plan.table}, profile {plan.profile}, source {plan.source}, protocol {plan.protocol}: "
-        f"{len(plan.cells)} runs ({len(plan.tasks)} tasks x {len(plan.methods)} methods x {len(plan.seeds)} seeds): "
+        f"{counted(len(plan.cells), 'run')} ({counted(len(plan.tasks), 'task')} x "
+        f"{counted(len(plan.methods), 'method')} x {counted(len(plan.seeds), 'seed')}): "
         f"{statuses.count('finished')} done, {len(to_train)} to train, {statuses.count('failed')} failed, "
         f"{len(plan.cells) - len(plan.runs)} without data",
         flush=True,

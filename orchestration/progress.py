@@ -204,9 +204,10 @@ class Progress:
 
 
 def _clock_text(seconds: float) -> str:
+    """Hours, minutes and seconds since the start; never two parts, which could be read as either two."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
+    return f"{hours}:{minute:02}:{second:02}"
 
 
 def duration_text(seconds: float) -> str:

@@ -51,7 +51,7 @@ def caption(frames: PlanFrames, protocol: str, scores: str = "scores") -> tuple[
         told = [change if of is None else f"{change} in {of}" for change, of in changes.items()]
         lines.append(f"Agents differ from profile paper (in brackets): {', '.join(told)}.")
     for note, of in _notes(frames, counted, "notes").items():
-        lines.append(f"Data: {note}" if of is None else f"Data of {of}: {note}")
+        lines.append(f"Data{'' if of is None else f' of {of}'}: {note.removesuffix('.')}.")
     lines.extend(_comparability(frames, counted))
     return tuple(lines)
 

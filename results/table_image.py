@@ -10,7 +10,7 @@ from results.figure_style import DPI, FAINT, INK, Ruler, style
 
 # Inches and points.
 MARGIN, COLUMN_GAP, PART_GAP, LEAST_WIDTH = 0.18, 0.34, 0.05, 7.0
-ROW, FOOTER_ROW, ROOM_AT_RULES = 0.25, 0.175, 0.24
+ROW, FOOTER_ROW, ROOM_AT_RULES, INDENT = 0.25, 0.175, 0.24, 0.14
 SIZE, MARK_SIZE, FOOTER_SIZE = 11.0, 8.0, 9.0
 HEAVY, LIGHT = 1.2, 0.6
 
@@ -104,13 +104,12 @@ class _Drawing:
             head=self.ruler.width(head, SIZE),
         )
 
-    def _footer(self) -> list[tuple[str, str]]:
-        """Wrapped lines, each with the letter that stands before it."""
-        lines: list[tuple[str, str]] = []
-        indent = 0.14 if self.table.footnotes else 0.0
+    def _footer(self) -> list[tuple[str, float, str]]:
+        """Wrapped lines, each with the letter that stands before it and its indent: remarks hang out of theirs."""
+        lines: list[tuple[str, float, str]] = []
         for mark, text in [*self.table.footnotes, *(("", remark) for remark in self.table.remarks)]:
-            for index, line in enumerate(self.ruler.wrap(text, self.width - indent, FOOTER_SIZE)):
-                lines.append((mark if index == 0 else "", line))
+            for index, line in enumerate(self.ruler.wrap(text, self.width - INDENT, FOOTER_SIZE)):
+                lines.append((mark if index == 0 else "", INDENT if mark or index > 0 else 0.0, line))
         return lines
 
     def _text(self, x: float, y: float, text: str, size: float = SIZE, align: str = "left", color: str = INK) -> None:
@@ -147,8 +146,7 @@ class _Drawing:
         y += 0.03
         self._rule(y, HEAVY)
         y += 0.12
-        indent = 0.14 if self.table.footnotes else 0.0
-        for mark, line in self.footer:
+        for mark, indent, line in self.footer:
             y += FOOTER_ROW
             self._text(MARGIN, y - 0.04, mark, size=MARK_SIZE - 1)
             self._text(MARGIN + indent, y, line, size=FOOTER_SIZE, color=FAINT)
@@ -178,7 +176,9 @@ class _Drawing:
             if cell.spread or cell.n:
                 if column.spread:
                     end = start + column.mean + PART_GAP + column.spread
-                    self._text(end, y, cell.spread, align="right")
+                    sign, _, number = cell.spread.partition(" ")
+                    self._text(start + column.mean + PART_GAP, y, sign)
+                    self._text(end, y, number, align="right")
                 end += PART_GAP
                 self._text(end, y, cell.n, color=FAINT)
                 end += self.ruler.width(cell.n, SIZE)

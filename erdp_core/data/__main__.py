@@ -11,6 +11,7 @@ from erdp_core.tasks import TABLES, TASKS, Task, get_task
 # Imports that take a second stand in the functions that need them, so that mistakes and help are told at once.
 
 COMMAND = "python -m erdp_core.data"
+COMMANDS = ("list", "download", "verify", "import-d4rl", "collect")
 EXAMPLES = f"""\
   {COMMAND} list
   {COMMAND} download antmaze
@@ -91,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("--policy", metavar="FILE", help="what acts (PointMaze has a controller of its own)")
     collect.add_argument("--rows", type=int, metavar="N", help="how many (PointMaze: 60000, AntMaze: 200000)")
     collect.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    collect.add_argument("--overwrite", action="store_true", help="collect anew what is there already")
+    collect.add_argument("--overwrite", action="store_true", help="collect anew data that are there already")
     collect.add_argument("--environment", metavar="ID", help="any gymnasium environment, in place of a TASK")
     collect.add_argument("--dataset", metavar="ID", help="with --environment: the dataset's id in Minari")
     collect.add_argument(
@@ -102,7 +103,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def command(argv: Sequence[str] | None) -> int:
     """Run the command line; returns 0, or 1 where some data are damaged or could not be had."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise UserError(f"unknown command {words[0]!r}: {suggestion(words[0], COMMANDS)}")
+    arguments = _parser().parse_args(words)
     status: int = arguments.act(arguments)
     return status
 

@@ -25,10 +25,10 @@ def collect_tasks(tasks: Sequence[Task], policy: Path | None, *, rows: int | Non
     rows is there; later as the collectors do.
     """
     collectors = [_collector(task, policy, rows, seed, overwrite) for task in tasks]
-    folders = [minari_folder(task.local_id or "") for task in tasks]
-    left = [_is_left(task.name, folder, rows, overwrite) for task, folder in zip(tasks, folders, strict=True)]
-    for task, collect, folder, stays in zip(tasks, collectors, folders, left, strict=True):
-        if stays:
+    left = [_rows_left(task.name, folder, rows, overwrite) for task, (folder, _) in zip(tasks, collectors, strict=True)]
+    for task, (folder, collect), stays in zip(tasks, collectors, left, strict=True):
+        if stays is not None:
+            _report_left(task.name, stays, folder)
             continue
         began = time.monotonic()
         collect()
@@ -36,24 +36,26 @@ def collect_tasks(tasks: Sequence[Task], policy: Path | None, *, rows: int | Non
         _report(task.name, load_dataset(task, "local").transitions, folder, None if policy is None else seconds)
 
 
-def _collector(task: Task, policy: Path | None, rows: int | None, seed: int, overwrite: bool) -> Callable[[], Path]:
-    """What collects the task's data. Raises UserError where nothing does, or not with that policy."""
-    walker = task.local_id is not None and task.environment.name in POINT_MAZES
-    ant = task.local_id is not None and task.name in RECIPES
-    if not walker and not ant:
+def _collector(
+    task: Task, policy: Path | None, rows: int | None, seed: int, overwrite: bool
+) -> tuple[Path, Callable[[], Path]]:
+    """Where a task's data go, and what collects them. Raises UserError where nothing does, or not with that policy."""
+    walker, ant = task.environment.name in POINT_MAZES, task.name in RECIPES
+    if task.local_id is None or not (walker or ant):
         with_collector = [name for name, other in TASKS.items() if other.local_id is not None]
         raise UserError(f"{task.name} has no collector: {', '.join(with_collector)} have")
+    folder = minari_folder(task.local_id)
     options: dict[str, Any] = {"seed": seed, "overwrite": overwrite} | ({} if rows is None else {"rows": rows})
     if walker:
         if policy is not None:
             raise UserError(f"--policy {policy}: {task.name} is collected by a controller: leave --policy out")
-        return partial(collect_pointmaze, task, **options)
+        return folder, partial(collect_pointmaze, task, **options)
     if policy is None:
         raise UserError(
             f"{task.name} is collected by a policy: give --policy FILE, a .npz of weights or a .pt of TorchScript that "
             f"makes the ant walk in a direction ({OBSERVATION_SIZE} numbers in, {ACTION_SIZE} out), such as D4RL's own"
         )
-    return partial(collect_ant_maze, task, policy, **options)
+    return folder, partial(collect_ant_maze, task, policy, **options)
 
 
 def collect_by_policy(
@@ -67,24 +69,30 @@ def collect_by_policy(
         if task.local_id == dataset_id:
             raise UserError(f"--dataset {dataset_id} is the place of {task.name}: collect that, or take another id")
     folder = minari_folder(dataset_id)
-    if not _is_left(dataset_id, folder, rows, overwrite):
+    stays = _rows_left(dataset_id, folder, rows, overwrite)
+    if stays is not None:
+        _report_left(dataset_id, stays, folder)
+    else:
         began = time.monotonic()
         collect_environment(environment_id, policy, dataset_id, rows=rows, noise=noise, seed=seed, overwrite=overwrite)
         seconds = time.monotonic() - began
         _report(dataset_id, read_minari(folder).whole(), folder, seconds)
 
 
-def _is_left(name: str, folder: Path, rows: int | None, overwrite: bool) -> bool:
-    """Whether data are there and stay. Raises UserError where they are fewer or more than was asked for."""
+def _rows_left(name: str, folder: Path, rows: int | None, overwrite: bool) -> int | None:
+    """Rows of data that are there and stay; None: there are none. Raises UserError where others were asked for."""
     if overwrite or not (folder / "data").is_dir():
-        return False
+        return None
     there = minari_steps(folder)
     if rows is not None and there != rows:
         raise UserError(
             f"{name}: {there:,} rows are there already ({folder}), not {rows:,}: --overwrite collects it anew"
         )
-    print(f"{name}: there already, {there:,} rows ({folder}); --overwrite collects it anew")
-    return True
+    return there
+
+
+def _report_left(name: str, rows: int, folder: Path) -> None:
+    print(f"{name}: there already, {rows:,} rows ({folder}); --overwrite collects it anew")
 
 
 def _report(name: str, transitions: Transitions, folder: Path, seconds: float | None) -> None:

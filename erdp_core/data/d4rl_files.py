@@ -76,8 +76,9 @@ def import_file(task: Task, file: Path, *, overwrite: bool = False) -> tuple[Pat
     from erdp_core.data.load import load_dataset  # it makes environments, which are slow to import
 
     path = file_path(task)
-    for owner in TASKS.values():
-        if owner != task and file.name == Path(owner.d4rl_file or "").name:
+    others = {place: owner for owner in TASKS.values() if owner != task and (place := d4rl_path(owner)) is not None}
+    for place, owner in others.items():
+        if file.name == place.name:
             raise DataError(f"{file} has the name of D4RL's file of {owner.name}: import it there, or rename it")
     dataset = load_dataset(task, file=file)
     with as_data_error(path), locked(path):
@@ -85,11 +86,11 @@ def import_file(task: Task, file: Path, *, overwrite: bool = False) -> tuple[Pat
         try:
             shutil.copyfile(file, copy)
             found = sha256(copy)
-            for owner in TASKS.values():
-                if owner != task and (place := d4rl_path(owner)) is not None and recorded_sha256(place) == found:
+            for place, owner in others.items():
+                if recorded_sha256(place) == found:
                     raise DataError(f"{file} is the file of {owner.name}, byte for byte: each task has its own")
-            others = {"on record": recorded_sha256(path), "there": sha256(path) if path.exists() else None}
-            for where, other in others.items():
+            known = {"on record": recorded_sha256(path), "there": sha256(path) if path.exists() else None}
+            for where, other in known.items():
                 if other is not None and other != found and not overwrite:
                     raise DataError(
                         f"{path}: another file, of sha256 {other[:16]}..., is {where}: --overwrite puts {file} there"

@@ -45,8 +45,8 @@ def test_one_plain_line_an_interval() -> None:
         progress.advanced(PACK, 3000, 214.3, {"a": 45.0, "b": 60.0, "c": 110.04})
     # 9,000 of 112,500 steps in 42 s: 483 s for the rest.
     assert plain.lines == [
-        f"[00:00] {PACK}: started at step 0/7500; runs 3 done, 3 running, 0 failed, 18 in all",
-        f"[00:42] {PACK}: step 3000/7500, score 71.7 (45.0 60.0 110.0), 214 steps/s; "
+        f"[0:00:00] {PACK}: started at step 0/7500; runs 3 done, 3 running, 0 failed, 18 in all",
+        f"[0:00:42] {PACK}: step 3000/7500, score 71.7 (45.0 60.0 110.0), 214 steps/s; "
         "runs 3 done, 3 running, 0 failed, 18 in all; about 8 min left",
     ]
 
@@ -190,12 +190,12 @@ def test_a_terminal_gets_a_live_display() -> None:
     assert isinstance(console.file, io.StringIO)
     assert "\x1b[" in console.file.getvalue()
     shown = console.export_text()
-    assert "[00:10] look [here]" in shown
+    assert "[0:00:10] look [here]" in shown
     assert "b failed: loss not finite at step 51" in shown
     *_, pack, other, status = shown.rstrip().splitlines()
     assert re.search(rf"{PACK} +━.* 50/100 +score 20\.0 \(10\.0 20\.0 30\.0\) *$", pack)
     assert re.fullmatch(rf"{OTHER} +━.* 50/100 +score 7\.0 *", other)
-    assert status.rstrip() == "[00:10] runs 1 done, 3 running, 1 failed, 5 in all; 100 steps/s; about 8 s left"
+    assert status.rstrip() == "[0:00:10] runs 1 done, 3 running, 1 failed, 5 in all; 100 steps/s; about 8 s left"
 
 
 def test_the_display_ends_with_an_error_inside() -> None:

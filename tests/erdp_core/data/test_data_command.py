@@ -399,7 +399,7 @@ MISTAKES = {
     "collect pointmaze-umaze --noise 0": "TASK (pointmaze-umaze) and --noise (0.0)",
     "collect --environment Hopper-v5 --rows 9": "--environment (Hopper-v5) needs --dataset and --policy as well",
     "collect --environment Hoper-v5 --dataset a-v0 --policy p.npz --rows 9": "the nearest are Hopper-v",
-    "colect": "invalid choice",
+    "colect": "did you mean 'collect'?",
     "": "COMMAND",
 }
 
