@@ -13,7 +13,8 @@ from erdp_core import entropy
 from erdp_core.algorithms import Batch, Noise, State, numbers, read_run, stream, write_run
 from erdp_core.config import ErdpConfig, RunConfig
 from erdp_core.diffusion_policy import DiffusionPolicy
-from erdp_core.networks import CriticEnsemble, Weights, lower_confidence_bound
+from erdp_core.ensemble import CriticEnsemble, lower_confidence_bound
+from erdp_core.networks import Weights
 from erdp_core.optimiser import Adam
 
 ACTING_BYTES = 256 * 2**20
@@ -50,8 +51,9 @@ class ERDP:
         self.critics = Weights(self.ensemble.shapes, len(configs), device)
         self.target_critics = Weights(self.ensemble.shapes, len(configs), device)
         for run, seed in enumerate(seeds):
-            self.ensemble.initialise(self.critics.run_views(run), stream(device, seed, "critics"))
+            self.ensemble.initialise(self.critics.of_run[run], stream(device, seed, "critics"))
         self.target_critics.flat.copy_(self.critics.flat)
+        self.critics_gradient = Weights(self.ensemble.shapes, len(configs), device)
         self.critics_optimiser = Adam(
             self.critics.flat, numbers(configs, "critic_lr", device), numbers(configs, "grad_norm", device)
         )
@@ -92,12 +94,12 @@ class ERDP:
         return batch.rewards.unsqueeze(1) + discount.unsqueeze(1) * q_next
 
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean over batch and members of (Q^m - y^m)^2, [R] (Eq. 16)."""
-        q = self.ensemble.q(self.critics, batch.observations, batch.actions)
-        loss = ((q - self.target(batch, noise)) ** 2).mean(dim=(1, 2))
-        q = q.detach()
+        """Mean over batch and members of (Q^m - y^m)^2, [R] (Eq. 16); its gradient is in `critics_gradient`."""
+        targets = self.target(batch, noise)
+        q = self.ensemble.regress(self.critics, batch.observations, batch.actions, targets, self.critics_gradient)
+        loss = ((q - targets) ** 2).mean(dim=(1, 2))
         return loss, {
-            "critic_loss": loss.detach(),
+            "critic_loss": loss,
             "q_mean": q.mean(dim=(1, 2)),
             "q_scale_of_data": q.abs().mean(dim=(1, 2)),
         }
@@ -113,7 +115,7 @@ class ERDP:
             q_scale_of_data: E|Q| over the batch's pairs and all members, [R].
         """
         diffusion_loss, a_0, eps_phi = self.policy.diffusion_loss(batch.observations, batch.actions, noise)
-        q = self.ensemble.q(self.critics, batch.observations, a_0.clamp(-1, 1))
+        q = self.ensemble.q_of_actions(self.critics, batch.observations, a_0.clamp(-1, 1))
         lcb = lower_confidence_bound(q, self.beta).mean(dim=1)
         if not self.has_entropy:
             sample_entropy = torch.zeros_like(a_0[..., 0])
@@ -142,11 +144,8 @@ class ERDP:
         self.count += 1
         scale = self.policy.learning_rate_scale(self.count)
 
-        self.critics.require_grad(True)
-        critic_loss, critic_info = self.critic_loss(batch, noise)
-        gradient = self.critics.gradient(critic_loss.sum())
-        critic_info["critic_grad_norm"] = self.critics_optimiser.step(gradient, self.count, scale)
-        self.critics.require_grad(False)
+        _, critic_info = self.critic_loss(batch, noise)
+        critic_info["critic_grad_norm"] = self.critics_optimiser.step(self.critics_gradient.flat, self.count, scale)
 
         q_scale_of_data = critic_info.pop("q_scale_of_data")
         actor_loss, actor_info = self.actor_loss(batch, noise, q_scale_of_data)

@@ -33,7 +33,7 @@ class DiffusionPolicy:
         self.network = NoiseNetwork(observation_size, action_size, config.T, config.width, config.layers).to(device)
         self.weights = Weights(self.network.shapes, len(configs), device)
         for run, seed in enumerate(seeds):
-            self.network.initialise(self.weights.run_views(run), stream(device, seed, "actor"))
+            self.network.initialise(self.weights.of_run[run], stream(device, seed, "actor"))
         self.weights.require_grad(True)
         self.optimiser = Adam(
             self.weights.flat, numbers(configs, "actor_lr", device), numbers(configs, "grad_norm", device)

@@ -1,16 +1,17 @@
-"""Noise network and Q-ensemble of a pack of runs: every weight has a leading run axis.
+"""The noise network of a pack of runs: every weight has a leading run axis.
 
-R runs, M critics, B batch, K actions a state, O observation size, A action size. First layers are kept as one product
-a part of the input, so that what repeats over sampling steps or over a state's actions is multiplied once.
+R runs, B batch, O observation size, A action size, H width. The first layer is one product a part of the input, so that
+what repeats over sampling steps is multiplied once.
 """
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from erdp_core.activation import mish
+from erdp_core.fused import mish_and_slope_, mish_of_sum_
 
 TIME_FEATURES = 16
 TIME_HIDDEN = 32
@@ -24,6 +25,8 @@ class Weights:
         self.flat = torch.zeros(runs, sum(math.prod(shape) for shape in shapes.values()), device=device)
         """[R, P]"""
         self._named = dict(self._views(self.flat))
+        self.of_run = [{name: tensor[run] for name, tensor in self._named.items()} for run in range(runs)]
+        """The tensors [*shape] of each run."""
 
     def _views(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
         start = 0
@@ -44,10 +47,6 @@ class Weights:
         """d loss / d flat, [R, P]. The weights must require gradients."""
         gradients = torch.autograd.grad(loss, list(self._named.values()))
         return torch.cat([gradient.reshape(self.flat.shape[0], -1) for gradient in gradients], dim=1)
-
-    def run_views(self, run: int) -> dict[str, Tensor]:
-        """The tensors [*shape] of one run, for its initialisation."""
-        return {name: tensor.detach()[run] for name, tensor in self._named.items()}
 
 
 def hidden_names(layers: int) -> list[tuple[str, str]]:
@@ -96,7 +95,7 @@ class NoiseNetwork:
     def time_embedding(self, weights: Weights) -> Tensor:
         """The embeddings of all times, [R, T, 16]."""
         sinusoids = self.sinusoids.expand(weights.flat.shape[0], -1, -1)
-        hidden = mish(torch.baddbmm(weights["time_bias_1"].unsqueeze(1), sinusoids, weights["time_weight_1"]))
+        hidden = mish(torch.bmm(sinusoids, weights["time_weight_1"]), weights["time_bias_1"])
         return torch.baddbmm(weights["time_bias_2"].unsqueeze(1), hidden, weights["time_weight_2"])
 
     def context(self, weights: Weights, observations: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,66 +103,35 @@ class NoiseNetwork:
         first = weights["weight_1"]
         start = self.action_size
         of_time = torch.bmm(self.time_embedding(weights), first[:, start : start + TIME_FEATURES])
-        of_state = torch.baddbmm(weights["bias_1"].unsqueeze(1), observations, first[:, start + TIME_FEATURES :])
-        return of_time, of_state
+        return of_time, torch.bmm(observations, first[:, start + TIME_FEATURES :])
 
     def eps_phi(self, weights: Weights, a_t: Tensor, of_time: Tensor, of_state: Tensor) -> Tensor:
-        """The predicted noise [R, B, A] of a_t [R, B, A]; `of_time` [R, B or 1, H] and `of_state` [R, B, H]."""
-        hidden = mish(torch.baddbmm(of_state, a_t, weights["weight_1"][:, : self.action_size]) + of_time)
-        for index, (weight, bias) in enumerate(hidden_names(self.layers)):
-            hidden = torch.baddbmm(weights[bias].unsqueeze(1), hidden, weights[weight])
-            if index < self.layers - 1:
-                hidden = mish(hidden)
-        return hidden
+        """The predicted noise [R, B, A] of a_t [R, B, A]; `of_time` [R, B, H] and `of_state` [R, B, H]."""
+        sums, bias = torch.baddbmm(of_state + of_time, a_t, weights["weight_1"][:, : self.action_size]), weights["bias_1"]
+        for weight, next_bias in hidden_names(self.layers):
+            sums, bias = torch.bmm(mish(sums, bias), weights[weight]), weights[next_bias]
+        return sums + bias.unsqueeze(1)
 
 
-class CriticEnsemble:
-    """M independent Mish MLPs on [s, a] as batched products."""
-
-    def __init__(self, observation_size: int, action_size: int, M: int, width: int, layers: int) -> None:
-        self.M = M
-        self.width = width
-        self.layers = layers
-        self.observation_size = observation_size
-        self.shapes: dict[str, tuple[int, ...]] = {
-            "weight_1": (M, observation_size + action_size, width),
-            "bias_1": (M, 1, width),
-        }
-        for index, (weight, bias) in enumerate(hidden_names(layers)):
-            out = 1 if index == layers - 1 else width
-            self.shapes |= {weight: (M, width, out), bias: (M, 1, out)}
-
-    def initialise(self, weights: Mapping[str, Tensor], generator: torch.Generator) -> None:
-        """One run's critics as published: hidden weights uniform +-1/sqrt(width), biases 0.1, the last layer +-3e-3."""
-        last = f"_{self.layers + 1}"
-        for name, tensor in weights.items():
-            if name.endswith(last):
-                tensor.uniform_(-3e-3, 3e-3, generator=generator)
-            elif name.startswith("weight"):
-                tensor.uniform_(-1 / math.sqrt(self.width), 1 / math.sqrt(self.width), generator=generator)
-            else:
-                tensor.fill_(0.1)
-
-    def q(self, weights: Weights, observations: Tensor, actions: Tensor) -> Tensor:
-        """Q of every member, [R, M, B * K], for states [R, B, O] and K actions of each, [R, B * K, A]."""
-        runs, states, _ = observations.shape
-        candidates = actions.shape[1] // states
-        first = weights["weight_1"]
-        of_state = observations.unsqueeze(1) @ first[:, :, : self.observation_size] + weights["bias_1"]
-        of_action = actions.unsqueeze(1) @ first[:, :, self.observation_size :]
-        hidden = of_action.view(runs, self.M, states, candidates, self.width) + of_state.unsqueeze(3)
-        hidden = mish(hidden).view(runs * self.M, states * candidates, self.width)
-        for index, (weight, bias) in enumerate(hidden_names(self.layers)):
-            hidden = torch.baddbmm(weights[bias].flatten(0, 1), hidden, weights[weight].flatten(0, 1))
-            if index < self.layers - 1:
-                hidden = mish(hidden)
-        return hidden.view(runs, self.M, states * candidates)
+def mish(sums: Tensor, bias: Tensor) -> Tensor:
+    """mish(sums + bias) of a layer's sums [R, B, H], which are overwritten, and its bias [R, H]."""
+    if torch.is_grad_enabled():
+        value: Tensor = _Mish.apply(sums, bias)
+        return value
+    mish_of_sum_(sums, bias.unsqueeze(1))
+    return sums
 
 
-def lower_confidence_bound(q: Tensor, beta: Tensor) -> Tensor:
-    """mean_m Q_m - beta std_m Q_m (Eq. 17), [R, B], of q [R, M, B] and beta [R]; one member has no spread."""
-    if q.shape[1] == 1:
-        return q[:, 0]
-    # The clamp keeps the root's gradient finite where members agree exactly.
-    std = q.var(dim=1).clamp_min(1e-12).sqrt()
-    return q.mean(dim=1) - beta.unsqueeze(1) * std
+class _Mish(torch.autograd.Function):
+    """Mish with its slope kept in place of its input."""
+
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor, bias: Tensor) -> Tensor:
+        ctx.slope, value = sums.detach(), torch.empty_like(sums)
+        mish_and_slope_(ctx.slope, bias.unsqueeze(1), value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        of_sums = gradient * ctx.slope
+        return of_sums, of_sums.sum(dim=1)

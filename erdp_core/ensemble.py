@@ -1,0 +1,221 @@
+"""The Q-ensemble of a pack of runs: M independent Mish MLPs on [s, a] as batched products.
+
+R runs, M critics, B batch, K actions a state, O observation size, A action size, H width. A run's members go through the
+network a few at a time, so that what lies between two layers stays in the processor's cache; gradients are written by
+hand, so that a piece goes forward and back before the next one, and none is computed that nobody uses.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from erdp_core.fused import last_layer_back_, mish_and_slope_, mish_of_sum_
+from erdp_core.networks import Weights, hidden_names
+
+Layers = list[tuple[Tensor, Tensor]]
+PIECE_BYTES = 2**21
+"""Of one layer's values in a piece, on a CPU; elsewhere a run goes through in one piece."""
+BLOCK_ROWS = 512
+"""Of actions that go through the network together where nothing comes back, on a CPU."""
+
+
+class CriticEnsemble:
+    """M critics of each of R runs."""
+
+    def __init__(self, observation_size: int, action_size: int, M: int, width: int, layers: int) -> None:
+        self.M = M
+        self.width = width
+        self.layers = layers
+        self.observation_size = observation_size
+        self.shapes: dict[str, tuple[int, ...]] = {
+            "weight_1": (M, observation_size + action_size, width),
+            "bias_1": (M, 1, width),
+        }
+        for index, (weight, bias) in enumerate(hidden_names(layers)):
+            out = 1 if index == layers - 1 else width
+            self.shapes |= {weight: (M, width, out), bias: (M, 1, out)}
+        self._buffers: dict[str, Tensor] = {}
+
+    def initialise(self, weights: Mapping[str, Tensor], generator: torch.Generator) -> None:
+        """One run's critics as published: hidden weights uniform +-1/sqrt(width), biases 0.1, the last layer +-3e-3."""
+        last = f"_{self.layers + 1}"
+        for name, tensor in weights.items():
+            if name.endswith(last):
+                tensor.uniform_(-3e-3, 3e-3, generator=generator)
+            elif name.startswith("weight"):
+                tensor.uniform_(-1 / math.sqrt(self.width), 1 / math.sqrt(self.width), generator=generator)
+            else:
+                tensor.fill_(0.1)
+
+    @torch.no_grad()
+    def q(self, weights: Weights, observations: Tensor, actions: Tensor) -> Tensor:
+        """Q of every member, [R, M, B * K], for states [R, B, O] and K actions of each, [R, B * K, A]; no gradients."""
+        runs, states, _ = observations.shape
+        candidates = actions.shape[1] // states
+        q = actions.new_empty(runs, self.M, states, candidates, 1)
+        for run in range(runs):
+            layers = self._layers(weights, run)
+            for rows in self._blocks(states, candidates, q.device):
+                states_here = observations[run, rows]
+                actions_here = actions[run].unflatten(0, (states, candidates))[rows].flatten(0, 1)
+                for members in self._pieces(len(actions_here), q.device):
+                    piece = [(weight[members], bias[members]) for weight, bias in layers]
+                    q[run, members, rows] = self._q(piece, states_here, actions_here).view_as(q[run, members, rows])
+        return q.flatten(2)
+
+    def _q(self, layers: Layers, observations: Tensor, actions: Tensor) -> Tensor:
+        """Q [m, b * K, 1] of m members for a block of states [b, O] and their actions [b * K, A]."""
+        weight, bias = layers[0]
+        members, states, rows = len(weight), len(observations), len(actions)
+        hidden, spare = self._buffer("hidden", actions, (2, members, rows, self.width))
+        of_action, of_state = weight[:, self.observation_size :], weight[:, : self.observation_size]
+        torch.bmm(actions.expand(members, -1, -1), of_action, out=hidden)
+        # What a state's actions share is multiplied once.
+        base = torch.baddbmm(bias, observations.expand(members, -1, -1), of_state)
+        mish_of_sum_(hidden.view(members * states, rows // states, -1), base.view(members * states, 1, -1))
+        for weight, bias in layers[1:-1]:
+            torch.bmm(hidden, weight, out=spare)
+            mish_of_sum_(spare, bias)
+            hidden, spare = spare, hidden
+        weight, bias = layers[-1]
+        return torch.baddbmm(bias, hidden, weight)
+
+    @torch.no_grad()
+    def regress(
+        self, weights: Weights, observations: Tensor, actions: Tensor, targets: Tensor, gradient: Weights
+    ) -> Tensor:
+        """The gradient of each run's mean (Q^m - y^m)^2 over batch and members (Eq. 16); returns Q [R, M, B].
+
+        Args:
+            observations: [R, B, O].
+            actions: [R, B, A].
+            targets: y, [R, M, B].
+            gradient: where it goes.
+        """
+        pairs = torch.cat([observations, actions], dim=2)
+        q = torch.empty_like(targets)
+        for run in range(len(q)):
+            layers, gradients = self._layers(weights, run), self._layers(gradient, run)
+            for members in self._pieces(q.shape[2], q.device):
+                piece, grads = ([(w[members], b[members]) for w, b in both] for both in (layers, gradients))
+                shape = (self.layers, len(piece[0][0]), q.shape[2], self.width)
+                slopes, values = list(self._buffer("slopes", q, shape)), list(self._buffer("values", q, shape))
+                inputs = [pairs[run].expand(shape[1], -1, -1), *values]
+                found = self._forward(piece, inputs[0], slopes, values)
+                q[run, members] = found.squeeze(2)
+                of_output = (found - targets[run, members].unsqueeze(2)).mul_(2 / q[run].numel())
+                for index, of_layer in self._backward(piece, slopes, of_output):
+                    torch.bmm(inputs[index].transpose(1, 2), of_layer, out=grads[index][0])
+                    torch.sum(of_layer, dim=1, keepdim=True, out=grads[index][1])
+        return q
+
+    def q_of_actions(self, weights: Weights, observations: Tensor, actions: Tensor) -> Tensor:
+        """Q of every member, [R, M, B], for pairs [R, B, O] and [R, B, A]; gradients go to the actions alone."""
+        q: Tensor = _QOfActions.apply(self, weights, observations, actions)
+        return q
+
+    def _forward(self, layers: Layers, inputs: Tensor, slopes: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+        """Q [m, B, 1] of m members; fills the values and slopes of the hidden layers, each [m, B, H]."""
+        for (weight, bias), slope, value in zip(layers[:-1], slopes, values, strict=True):
+            torch.bmm(inputs, weight, out=slope)
+            mish_and_slope_(slope, bias, value)
+            inputs = value
+        weight, bias = layers[-1]
+        return torch.baddbmm(bias, inputs, weight)
+
+    def _backward(self, layers: Layers, slopes: Sequence[Tensor], of_output: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Each layer's index and the gradient at its sums, the last layer first; valid until the next is asked for.
+
+        of_output: the gradient at the outputs, [m, B, 1].
+        """
+        yield len(slopes), of_output
+        of_layer, spare = self._buffer("gradients", of_output, (2, *slopes[0].shape))
+        last_layer_back_(slopes[-1], of_output, layers[-1][0].transpose(1, 2), of_layer)
+        yield len(slopes) - 1, of_layer
+        for index in range(len(slopes) - 2, -1, -1):
+            torch.bmm(of_layer, layers[index + 1][0].transpose(1, 2), out=spare)
+            of_layer, spare = spare.mul_(slopes[index]), of_layer
+            yield index, of_layer
+
+    def _q_and_slopes(self, weights: Weights, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Q [R, M, B] of [s, a] [R, B, O + A], and the slopes of the hidden layers [R, layers, M, B, H]."""
+        runs, rows, _ = pairs.shape
+        q = pairs.new_empty(runs, self.M, rows)
+        slopes = self._buffer("slopes of all", q, (runs, self.layers, self.M, rows, self.width))
+        for run in range(runs):
+            layers = self._layers(weights, run)
+            for members in self._pieces(rows, q.device):
+                piece = [(weight[members], bias[members]) for weight, bias in layers]
+                values = self._buffer("values", q, (2, len(piece[0][0]), rows, self.width))
+                inputs = pairs[run].expand(values.shape[1], -1, -1)
+                alternating = [values[index % 2] for index in range(self.layers)]
+                found = self._forward(piece, inputs, list(slopes[run, :, members]), alternating)
+                q[run, members] = found.squeeze(2)
+        return q, slopes
+
+    def _gradient_at_actions(self, weights: Weights, slopes: Tensor, of_q: Tensor) -> Tensor:
+        """[R, B, A], from the gradient at Q [R, M, B]."""
+        runs, _, rows = of_q.shape
+        found = []
+        for run in range(runs):
+            layers = self._layers(weights, run)
+            of_actions: Tensor | None = None
+            for members in self._pieces(rows, of_q.device):
+                piece = [(weight[members], bias[members]) for weight, bias in layers]
+                for _, of_layer in self._backward(piece, list(slopes[run, :, members]), of_q[run, members, :, None]):
+                    pass
+                part = torch.bmm(of_layer, piece[0][0][:, self.observation_size :].transpose(1, 2)).sum(dim=0)
+                of_actions = part if of_actions is None else of_actions + part
+            found.append(of_actions)
+        return torch.stack(found)
+
+    def _layers(self, weights: Weights, run: int) -> Layers:
+        """Weight and bias of every layer of a run, [M, inputs, outputs] and [M, 1, outputs]."""
+        tensors = weights.of_run[run]
+        return [(tensors[weight], tensors[bias]) for weight, bias in (("weight_1", "bias_1"), *hidden_names(self.layers))]
+
+    def _pieces(self, rows: int, device: torch.device) -> Iterator[slice]:
+        """Members that go through the network together."""
+        size = max(1, PIECE_BYTES // (4 * rows * self.width)) if device.type == "cpu" else self.M
+        for start in range(0, self.M, size):
+            yield slice(start, min(start + size, self.M))
+
+    def _blocks(self, states: int, candidates: int, device: torch.device) -> Iterator[slice]:
+        """States that go through the network together with all their actions."""
+        size = max(1, BLOCK_ROWS // candidates) if device.type == "cpu" else states
+        for start in range(0, states, size):
+            yield slice(start, min(start + size, states))
+
+    def _buffer(self, name: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Memory that is kept from call to call."""
+        size = math.prod(shape)
+        if name not in self._buffers or len(self._buffers[name]) < size:
+            self._buffers[name] = like.new_empty(size)
+        return self._buffers[name][:size].view(shape)
+
+
+def lower_confidence_bound(q: Tensor, beta: Tensor) -> Tensor:
+    """mean_m Q_m - beta std_m Q_m (Eq. 17), [R, B], of q [R, M, B] and beta [R]; one member has no spread."""
+    if q.shape[1] == 1:
+        return q[:, 0]
+    # The clamp keeps the root's gradient finite where members agree exactly.
+    std = q.var(dim=1).clamp_min(1e-12).sqrt()
+    return q.mean(dim=1) - beta.unsqueeze(1) * std
+
+
+class _QOfActions(torch.autograd.Function):
+    """`CriticEnsemble.q_of_actions`; the slopes it goes back by stay valid until it is called again."""
+
+    @staticmethod
+    def forward(ctx: Any, ensemble: CriticEnsemble, weights: Weights, observations: Tensor, actions: Tensor) -> Tensor:
+        pairs = torch.cat([observations, actions], dim=2)
+        ctx.ensemble, ctx.weights = ensemble, weights
+        q, ctx.slopes = ensemble._q_and_slopes(weights, pairs)
+        return q
+
+    @staticmethod
+    def backward(ctx: Any, of_q: Tensor) -> tuple[None, None, None, Tensor]:
+        return None, None, None, ctx.ensemble._gradient_at_actions(ctx.weights, ctx.slopes, of_q)

@@ -1,0 +1,110 @@
+"""Elementwise passes that read and write memory once, in place where their names end in an underscore.
+
+The first process of a machine compiles each for its kind of device (seconds; kept in torch's own cache), for tensors of
+any size. They are called some hundred times a step, so they go without the checks of `torch.compile`, which cost five
+times as much as a small product. Without a C++ compiler they run as written, several passes each.
+"""
+
+import functools
+import os
+import shutil
+import sysconfig
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+BATCHES, ROWS, COLUMNS = 9, 96, 80
+"""Sizes that passes are traced with, all different; inductor shares the first two out among threads."""
+OPTIONS = {"cpp.dynamic_threads": True, "cpp.threads": 8}
+"""As many threads as the process has, whichever process compiled; and for any number the same loops."""
+
+
+@functools.cache
+def can_compile() -> bool:
+    """Whether inductor finds what it needs on a CPU: a C++ compiler and Python's headers."""
+    has_compiler = any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+    return has_compiler and Path(sysconfig.get_path("include"), "Python.h").exists()
+
+
+class Fused:
+    """A function of contiguous tensors, compiled when first called on a kind of device.
+
+    shapes: of its arguments, in letters that stand for sizes: `bnh`, `b1h`, `n`, `` (a number); a 1 is broadcast.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], *shapes: str) -> None:
+        self._function = function
+        self._shapes = shapes
+        self._compiled: dict[str, Callable[..., Sequence[Tensor]]] = {}
+
+    def __call__(self, *arguments: Tensor) -> None:
+        """Change the arguments that the function changes."""
+        device = arguments[0].device.type
+        if device not in self._compiled:
+            self._compiled[device] = self._compile(device)
+        self._compiled[device](*arguments)
+
+    def _compile(self, device: str) -> Callable[..., Sequence[Tensor]]:
+        if device == "cpu" and not can_compile():
+            return self._function
+        from torch._inductor import standalone_compile
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        sizes = {"b": BATCHES, "n": ROWS, "h": COLUMNS, "1": 1}
+        examples = [torch.rand([sizes[letter] for letter in shape], device=device) for shape in self._shapes]
+        with torch.no_grad():
+            graph = make_fx(self._function, tracing_mode="symbolic")(*examples)
+            compiled: Callable[..., Sequence[Tensor]] = standalone_compile(
+                graph, examples, dynamic_shapes="from_graph", options=OPTIONS if device == "cpu" else {}
+            )
+        return compiled
+
+
+def mish_parts(x: Tensor) -> tuple[Tensor, Tensor]:
+    """tanh(softplus(x)) and sigmoid(x), from one exponential that cannot overflow.
+
+    tanh(softplus(x)) = ((1 + e^x)^2 - 1)/((1 + e^x)^2 + 1), scaled by e^{-2x} where x > 0.
+    """
+    small = torch.exp(-x.abs())
+    square = small * small
+    positive = x >= 0
+    numerator = torch.where(positive, 1 + 2 * small, square + 2 * small)
+    denominator = torch.where(positive, numerator + 2 * square, numerator + 2)
+    return numerator / denominator, torch.where(positive, 1.0, small) / (1 + small)
+
+
+def _mish_of_sum_(x: Tensor, bias: Tensor) -> Tensor:
+    y = x + bias
+    return x.copy_(y * mish_parts(y)[0])
+
+
+def _mish_and_slope_(x: Tensor, bias: Tensor, value: Tensor) -> Tensor:
+    y = x + bias
+    tanh, sigmoid = mish_parts(y)
+    value.copy_(y * tanh)
+    return x.copy_(tanh + y * (1 - tanh * tanh) * sigmoid)
+
+
+def _last_layer_back_(slope: Tensor, of_output: Tensor, weight: Tensor, of_layer: Tensor) -> Tensor:
+    return of_layer.copy_(slope * (of_output * weight))
+
+
+def _adam_(
+    weights: Tensor, first: Tensor, second: Tensor, gradient: Tensor, clip: Tensor, step: Tensor, correction: Tensor
+) -> Tensor:
+    clipped = gradient * clip
+    new_first = first + (clipped - first) * (1 - BETA_1)
+    new_second = second * BETA_2 + clipped * clipped * (1 - BETA_2)
+    first.copy_(new_first)
+    second.copy_(new_second)
+    return weights.copy_(weights - step * new_first / ((new_second * correction).sqrt() + EPSILON))
+
+
+mish_of_sum_ = Fused(_mish_of_sum_, "bnh", "b1h")
+"""x = mish(x + bias)."""
+mish_and_slope_ = Fused(_mish_and_slope_, "bnh", "b1h", "bnh")
+"""value = mish(x + bias), x = mish'(x + bias)."""
+last_layer_back_ = Fused(_last_layer_back_, "bnh", "bn1", "b1h", "bnh")
+"""of_layer = slope * of_output * weight: from the gradient at a network's one output to that at its last sums."""
