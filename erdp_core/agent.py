@@ -36,7 +36,8 @@ class ERDP:
         assert isinstance(config, ErdpConfig)
         self.config = config
         self.device = device
-        self.count = 0
+        self.count = torch.zeros((), dtype=torch.int64, device=device)
+        """Updates."""
         self.alpha, self.beta, self.eta, self.gamma, self.tau, self.ema_decay = (
             numbers(configs, name, device) for name in ("alpha", "beta", "eta", "gamma", "tau", "ema_decay")
         )
@@ -140,28 +141,24 @@ class ERDP:
         }
 
     def update(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
-        """One step: critics, policy, averaged policy, target critics. Returns detached logs [R]."""
+        """One step: critics, policy, and what follows them. Returns detached logs [R]."""
         self.count += 1
         scale = self.policy.learning_rate_scale(self.count)
 
         _, critic_info = self.critic_loss(batch, noise)
-        critic_info["critic_grad_norm"] = self.critics_optimiser.step(self.critics_gradient.flat, self.count, scale)
+        critic_info["critic_grad_norm"] = self.critics_optimiser.step(
+            self.critics_gradient.flat, self.count, scale, self.target_critics.flat, self.tau
+        )
 
         q_scale_of_data = critic_info.pop("q_scale_of_data")
         actor_loss, actor_info = self.actor_loss(batch, noise, q_scale_of_data)
         gradient = self.policy.weights.gradient(actor_loss.sum())
-        actor_info["actor_grad_norm"] = self.policy.optimiser.step(gradient, self.count, scale)
-
-        self._follow()
-        return critic_info | actor_info
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the averaged policy and the target critics towards what they follow."""
         updates_before = self.count - 1
-        if updates_before >= self.config.ema_from and updates_before % self.config.ema_every == 0:
-            self.average.flat.lerp_(self.policy.weights.flat.detach(), (1 - self.ema_decay).unsqueeze(1))
-        self.target_critics.flat.lerp_(self.critics.flat, self.tau.unsqueeze(1))
+        follows = (updates_before >= self.config.ema_from) & (updates_before % self.config.ema_every == 0)
+        actor_info["actor_grad_norm"] = self.policy.optimiser.step(
+            gradient, self.count, scale, self.average.flat, torch.where(follows, 1 - self.ema_decay, 0.0)
+        )
+        return critic_info | actor_info
 
     def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
         """Everything random in one action for each episode of one run: chain [E, K, T, A], gumbel [E, K]."""
@@ -217,11 +214,11 @@ class ERDP:
 
     def state(self, run: int) -> State:
         """Everything that training of a run goes on from, but its random streams."""
-        return {"count": self.count, **read_run(self._tensors, run)}
+        return {"count": int(self.count), **read_run(self._tensors, run)}
 
     def load_state(self, run: int, state: State) -> None:
         """The inverse of `state`."""
-        self.count = state["count"]
+        self.count.fill_(state["count"])
         write_run(self._tensors, run, state)
 
     @property

@@ -66,11 +66,11 @@ class DiffusionPolicy:
         loss = self.sde.diffusion_loss(self.config.diffusion_loss, actions, a_t, t, eps, eps_phi).mean(dim=(1, 2))
         return loss, self.sde.a_0_from_noise(a_t, t, eps_phi), eps_phi
 
-    def learning_rate_scale(self, count: int) -> float:
-        """Factor on the learning rates at the count-th update."""
+    def learning_rate_scale(self, count: Tensor) -> Tensor:
+        """Factor on the learning rates at the count-th update, in double precision."""
         if self.config.lr_decay == "off":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (count - 1) / self.steps))
+            return torch.ones_like(count, dtype=torch.float64)
+        return 0.5 * (1 + torch.cos((count.double() - 1) * (math.pi / self.steps)))
 
     @torch.no_grad()
     def sample(self, weights: Weights, observations: Tensor, noise: Tensor) -> Tensor:

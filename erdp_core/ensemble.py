@@ -1,8 +1,8 @@
 """The Q-ensemble of a pack of runs: M independent Mish MLPs on [s, a] as batched products.
 
-R runs, M critics, B batch, K actions a state, O observation size, A action size, H width. A run's members go through the
-network a few at a time, so that what lies between two layers stays in the processor's cache; gradients are written by
-hand, so that a piece goes forward and back before the next one, and none is computed that nobody uses.
+R runs, M critics, B batch, K actions a state, O observation size, A action size, H width. A run's members go through
+the network a few at a time, so that what lies between two layers stays in the processor's cache; gradients are written
+by hand, so that a piece goes forward and back before the next one, and none is computed that nobody uses.
 """
 
 import math
@@ -38,6 +38,8 @@ class CriticEnsemble:
             out = 1 if index == layers - 1 else width
             self.shapes |= {weight: (M, width, out), bias: (M, 1, out)}
         self._buffers: dict[str, Tensor] = {}
+        self._slopes_of = 0
+        """Which call of `q_of_actions` the kept slopes are of."""
 
     def initialise(self, weights: Mapping[str, Tensor], generator: torch.Generator) -> None:
         """One run's critics as published: hidden weights uniform +-1/sqrt(width), biases 0.1, the last layer +-3e-3."""
@@ -113,8 +115,11 @@ class CriticEnsemble:
         return q
 
     def q_of_actions(self, weights: Weights, observations: Tensor, actions: Tensor) -> Tensor:
-        """Q of every member, [R, M, B], for pairs [R, B, O] and [R, B, A]; gradients go to the actions alone."""
-        q: Tensor = _QOfActions.apply(self, weights, observations, actions)
+        """Q of every member, [R, M, B], for pairs [R, B, O] and [R, B, A]; gradients go to the actions alone.
+
+        Gradients of a call can be asked for until the next one: what they need is kept in the same memory.
+        """
+        q: Tensor = _QOfActions.apply(self, weights, observations, actions)  # type: ignore[no-untyped-call]
         return q
 
     def _forward(self, layers: Layers, inputs: Tensor, slopes: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
@@ -162,20 +167,20 @@ class CriticEnsemble:
         found = []
         for run in range(runs):
             layers = self._layers(weights, run)
-            of_actions: Tensor | None = None
+            of_actions = of_q.new_zeros(rows, weights["weight_1"].shape[2] - self.observation_size)
             for members in self._pieces(rows, of_q.device):
                 piece = [(weight[members], bias[members]) for weight, bias in layers]
-                for _, of_layer in self._backward(piece, list(slopes[run, :, members]), of_q[run, members, :, None]):
-                    pass
-                part = torch.bmm(of_layer, piece[0][0][:, self.observation_size :].transpose(1, 2)).sum(dim=0)
-                of_actions = part if of_actions is None else of_actions + part
+                *_, (_, of_layer) = self._backward(piece, list(slopes[run, :, members]), of_q[run, members, :, None])
+                of_actions += torch.bmm(of_layer, piece[0][0][:, self.observation_size :].transpose(1, 2)).sum(dim=0)
             found.append(of_actions)
         return torch.stack(found)
 
     def _layers(self, weights: Weights, run: int) -> Layers:
         """Weight and bias of every layer of a run, [M, inputs, outputs] and [M, 1, outputs]."""
         tensors = weights.of_run[run]
-        return [(tensors[weight], tensors[bias]) for weight, bias in (("weight_1", "bias_1"), *hidden_names(self.layers))]
+        return [
+            (tensors[weight], tensors[bias]) for weight, bias in (("weight_1", "bias_1"), *hidden_names(self.layers))
+        ]
 
     def _pieces(self, rows: int, device: torch.device) -> Iterator[slice]:
         """Members that go through the network together."""
@@ -207,15 +212,19 @@ def lower_confidence_bound(q: Tensor, beta: Tensor) -> Tensor:
 
 
 class _QOfActions(torch.autograd.Function):
-    """`CriticEnsemble.q_of_actions`; the slopes it goes back by stay valid until it is called again."""
+    """`CriticEnsemble.q_of_actions`."""
 
     @staticmethod
     def forward(ctx: Any, ensemble: CriticEnsemble, weights: Weights, observations: Tensor, actions: Tensor) -> Tensor:
         pairs = torch.cat([observations, actions], dim=2)
         ctx.ensemble, ctx.weights = ensemble, weights
         q, ctx.slopes = ensemble._q_and_slopes(weights, pairs)
+        ensemble._slopes_of += 1
+        ctx.call = ensemble._slopes_of
         return q
 
     @staticmethod
     def backward(ctx: Any, of_q: Tensor) -> tuple[None, None, None, Tensor]:
-        return None, None, None, ctx.ensemble._gradient_at_actions(ctx.weights, ctx.slopes, of_q)
+        if ctx.call != ctx.ensemble._slopes_of:
+            raise RuntimeError("the gradient of a call of q_of_actions was asked for after the next call")
+        return None, None, None, ctx.ensemble._gradient_at_actions(ctx.weights, ctx.slopes, of_q.contiguous())

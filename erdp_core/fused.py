@@ -9,14 +9,15 @@ import functools
 import os
 import shutil
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-BATCHES, ROWS, COLUMNS = 9, 96, 80
-"""Sizes that passes are traced with, all different; inductor shares the first two out among threads."""
+SIZES = {"b": 9, "n": 96, "h": 80, "p": 2**20, "1": 1}
+"""Sizes that passes are traced with, all different; inductor shares the first two of a shape out among threads."""
 OPTIONS = {"cpp.dynamic_threads": True, "cpp.threads": 8}
 """As many threads as the process has, whichever process compiled; and for any number the same loops."""
 
@@ -31,13 +32,13 @@ def can_compile() -> bool:
 class Fused:
     """A function of contiguous tensors, compiled when first called on a kind of device.
 
-    shapes: of its arguments, in letters that stand for sizes: `bnh`, `b1h`, `n`, `` (a number); a 1 is broadcast.
+    shapes: of its arguments, in letters that stand for sizes: `bnh`, `b1h`, `p`, `` (a number); a 1 is broadcast.
     """
 
     def __init__(self, function: Callable[..., Tensor], *shapes: str) -> None:
         self._function = function
         self._shapes = shapes
-        self._compiled: dict[str, Callable[..., Sequence[Tensor]]] = {}
+        self._compiled: dict[str, Callable[..., object]] = {}
 
     def __call__(self, *arguments: Tensor) -> None:
         """Change the arguments that the function changes."""
@@ -46,18 +47,20 @@ class Fused:
             self._compiled[device] = self._compile(device)
         self._compiled[device](*arguments)
 
-    def _compile(self, device: str) -> Callable[..., Sequence[Tensor]]:
+    def _compile(self, device: str) -> Callable[..., object]:
         if device == "cpu" and not can_compile():
             return self._function
         from torch._inductor import standalone_compile
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        sizes = {"b": BATCHES, "n": ROWS, "h": COLUMNS, "1": 1}
-        examples = [torch.rand([sizes[letter] for letter in shape], device=device) for shape in self._shapes]
+        examples: list[Any] = [torch.rand([SIZES[letter] for letter in shape], device=device) for shape in self._shapes]
         with torch.no_grad():
             graph = make_fx(self._function, tracing_mode="symbolic")(*examples)
-            compiled: Callable[..., Sequence[Tensor]] = standalone_compile(
-                graph, examples, dynamic_shapes="from_graph", options=OPTIONS if device == "cpu" else {}
+            compiled: Callable[..., object] = standalone_compile(
+                graph,
+                examples,
+                dynamic_shapes="from_graph",
+                options={"config_patches": OPTIONS} if device == "cpu" else {},
             )
         return compiled
 
@@ -89,17 +92,6 @@ def _mish_and_slope_(x: Tensor, bias: Tensor, value: Tensor) -> Tensor:
 
 def _last_layer_back_(slope: Tensor, of_output: Tensor, weight: Tensor, of_layer: Tensor) -> Tensor:
     return of_layer.copy_(slope * (of_output * weight))
-
-
-def _adam_(
-    weights: Tensor, first: Tensor, second: Tensor, gradient: Tensor, clip: Tensor, step: Tensor, correction: Tensor
-) -> Tensor:
-    clipped = gradient * clip
-    new_first = first + (clipped - first) * (1 - BETA_1)
-    new_second = second * BETA_2 + clipped * clipped * (1 - BETA_2)
-    first.copy_(new_first)
-    second.copy_(new_second)
-    return weights.copy_(weights - step * new_first / ((new_second * correction).sqrt() + EPSILON))
 
 
 mish_of_sum_ = Fused(_mish_of_sum_, "bnh", "b1h")

@@ -107,7 +107,10 @@ class NoiseNetwork:
 
     def eps_phi(self, weights: Weights, a_t: Tensor, of_time: Tensor, of_state: Tensor) -> Tensor:
         """The predicted noise [R, B, A] of a_t [R, B, A]; `of_time` [R, B, H] and `of_state` [R, B, H]."""
-        sums, bias = torch.baddbmm(of_state + of_time, a_t, weights["weight_1"][:, : self.action_size]), weights["bias_1"]
+        sums, bias = (
+            torch.baddbmm(of_state + of_time, a_t, weights["weight_1"][:, : self.action_size]),
+            weights["bias_1"],
+        )
         for weight, next_bias in hidden_names(self.layers):
             sums, bias = torch.bmm(mish(sums, bias), weights[weight]), weights[next_bias]
         return sums + bias.unsqueeze(1)
@@ -115,10 +118,12 @@ class NoiseNetwork:
 
 def mish(sums: Tensor, bias: Tensor) -> Tensor:
     """mish(sums + bias) of a layer's sums [R, B, H], which are overwritten, and its bias [R, H]."""
+    # Biases of runs lie a run's weights apart.
+    rows = bias.contiguous().unsqueeze(1)
     if torch.is_grad_enabled():
-        value: Tensor = _Mish.apply(sums, bias)
+        value: Tensor = _Mish.apply(sums, rows)  # type: ignore[no-untyped-call]
         return value
-    mish_of_sum_(sums, bias.unsqueeze(1))
+    mish_of_sum_(sums, rows)
     return sums
 
 
@@ -128,10 +133,10 @@ class _Mish(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, sums: Tensor, bias: Tensor) -> Tensor:
         ctx.slope, value = sums.detach(), torch.empty_like(sums)
-        mish_and_slope_(ctx.slope, bias.unsqueeze(1), value)
+        mish_and_slope_(ctx.slope, bias, value)
         return value
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         of_sums = gradient * ctx.slope
-        return of_sums, of_sums.sum(dim=1)
+        return of_sums, of_sums.sum(dim=1, keepdim=True)

@@ -1,15 +1,53 @@
 """Adam on a flat tensor [R, P], with a gradient norm limit and a learning rate for each run."""
 
-import math
-
 import torch
 from torch import Tensor
+
+from erdp_core.fused import Fused
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
+def _adam_(
+    weights: Tensor,
+    first: Tensor,
+    second: Tensor,
+    gradient: Tensor,
+    clip: Tensor,
+    step_size: Tensor,
+    correction: Tensor,
+) -> Tensor:
+    clipped = gradient * clip
+    new_first = first + (clipped - first) * (1 - BETA_1)
+    new_second = second * BETA_2 + clipped * clipped * (1 - BETA_2)
+    first.copy_(new_first)
+    second.copy_(new_second)
+    return weights.copy_(weights - step_size * new_first / ((new_second * correction).sqrt() + EPSILON))
+
+
+def _adam_followed_(
+    weights: Tensor,
+    first: Tensor,
+    second: Tensor,
+    gradient: Tensor,
+    clip: Tensor,
+    step_size: Tensor,
+    correction: Tensor,
+    follower: Tensor,
+    tau: Tensor,
+) -> Tensor:
+    new = _adam_(weights, first, second, gradient, clip, step_size, correction)
+    return follower.copy_(follower + tau * (new - follower))
+
+
+adam_ = Fused(_adam_, *4 * ["p"], *3 * [""])
+"""Weights, two moments, gradient; factor on it, step size, correction of moment 2."""
+adam_followed_ = Fused(_adam_followed_, *4 * ["p"], *3 * [""], "p", "")
+"""The same, then what follows the weights, and by which fraction."""
+
+
 class Adam:
-    """Adam (torch's defaults) for the weights of a pack; gradients are clipped per run first."""
+    """Adam for the weights of a pack; gradients are clipped per run first. Nothing waits for the device."""
 
     def __init__(self, flat: Tensor, learning_rate: Tensor, grad_norm: Tensor) -> None:
         """`flat` [R, P] is updated in place; `learning_rate` and `grad_norm` are [R], a norm of 0 meaning no limit."""
@@ -20,19 +58,28 @@ class Adam:
         self.grad_norm = torch.where(grad_norm > 0, grad_norm, torch.inf)
 
     @torch.no_grad()
-    def step(self, gradient: Tensor, count: int, scale: float) -> Tensor:
+    def step(
+        self, gradient: Tensor, count: Tensor, scale: Tensor, follower: Tensor | None = None, tau: Tensor | None = None
+    ) -> Tensor:
         """One update; returns the norms [R] before clipping.
 
         Args:
-            gradient: [R, P], overwritten.
-            count: updates including this one.
-            scale: factor on the learning rate (its decay).
+            gradient: [R, P].
+            count: updates including this one, a whole number.
+            scale: factor on the learning rate (its decay), a number.
+            follower: [R, P], goes by the fraction `tau` [R] from where it is to the new weights.
         """
         norm: Tensor = torch.linalg.vector_norm(gradient, dim=1)
-        gradient.mul_((self.grad_norm / (norm + 1e-6)).clamp(max=1.0).unsqueeze(1))
-        self.first_moment.lerp_(gradient, 1 - BETA_1)
-        self.second_moment.mul_(BETA_2).addcmul_(gradient, gradient, value=1 - BETA_2)
-        denominator = (self.second_moment / (1 - math.pow(BETA_2, count))).sqrt_().add_(EPSILON)
-        step_size = self.learning_rate.unsqueeze(1) * (scale / (1 - math.pow(BETA_1, count)))
-        self.flat.sub_(step_size * self.first_moment / denominator)
+        clip = (self.grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        # The corrections for moments that began at 0; in double precision, as they are next to 0 and 1.
+        exact = count.double()
+        step_size = self.learning_rate * (scale / (1 - BETA_1**exact)).float()
+        correction = (1 / (1 - BETA_2**exact)).float()
+        for run, weights in enumerate(self.flat.detach()):
+            moments = self.first_moment[run], self.second_moment[run]
+            numbers = clip[run], step_size[run], correction
+            if follower is None or tau is None:
+                adam_(weights, *moments, gradient[run], *numbers)
+            else:
+                adam_followed_(weights, *moments, gradient[run], *numbers, follower[run], tau[run])
         return norm

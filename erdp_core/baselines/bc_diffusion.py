@@ -25,7 +25,8 @@ class BcDiffusion:
     ) -> None:
         self.device = device
         self.policy = DiffusionPolicy(configs, seeds, observation_size, action_size, device)
-        self.count = 0
+        self.count = torch.zeros((), dtype=torch.int64, device=device)
+        """Updates."""
 
     def draw_noise(self, generator: torch.Generator, steps: int) -> dict[str, Tensor]:
         """Everything random in `steps` updates of one run, each tensor [steps, ...]."""
@@ -57,11 +58,11 @@ class BcDiffusion:
 
     def state(self, run: int) -> State:
         """Everything that training of a run goes on from, but its random streams."""
-        return {"count": self.count, **read_run(self.policy.tensors, run)}
+        return {"count": int(self.count), **read_run(self.policy.tensors, run)}
 
     def load_state(self, run: int, state: State) -> None:
         """The inverse of `state`."""
-        self.count = state["count"]
+        self.count.fill_(state["count"])
         write_run(self.policy.tensors, run, state)
 
     def policy_state(self, run: int) -> State:

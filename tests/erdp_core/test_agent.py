@@ -12,7 +12,7 @@ from erdp_core import agent as agent_module
 from erdp_core.agent import ERDP
 from erdp_core.algorithms import Batch, make_algorithm
 from erdp_core.config import RunConfig
-from erdp_core.networks import lower_confidence_bound
+from erdp_core.ensemble import lower_confidence_bound
 from tests.small import algorithm, assert_states_close, inputs, small_config, update
 
 FLOAT32 = 2e-5

@@ -46,7 +46,7 @@ def test_rewards_are_not_seen() -> None:
 def test_cosine_falls_to_zero_over_the_runs_steps() -> None:
     bc = cloning(0)
     assert bc.policy.steps == 40
-    scales = [bc.policy.learning_rate_scale(count) for count in (1, 11, 21, 31, 41)]
+    scales = [bc.policy.learning_rate_scale(torch.tensor(count)).item() for count in (1, 11, 21, 31, 41)]
     assert scales == pytest.approx([1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0], abs=1e-9)
 
 

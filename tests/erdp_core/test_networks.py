@@ -8,12 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from erdp_core.networks import (
-    CriticEnsemble,
-    NoiseNetwork,
-    Weights,
-    lower_confidence_bound,
-)
+from erdp_core.ensemble import CriticEnsemble, lower_confidence_bound
+from erdp_core.networks import NoiseNetwork, Weights
 
 RUNS, BATCH, O, A, T, M, WIDTH = 2, 5, 4, 3, 6, 3, 16
 
@@ -105,7 +101,7 @@ def test_noise_network_starts_as_torch_linear_does() -> None:
     """Uniform in +-1/sqrt(inputs), biases too."""
     network = NoiseNetwork(20, A, T, 128, 3)
     weights = Weights(network.shapes, 1, "cpu")
-    network.initialise(weights.run_views(0), torch.Generator().manual_seed(0))
+    network.initialise(weights.of_run[0], torch.Generator().manual_seed(0))
     inputs = {"time_1": 16, "time_2": 32, "1": A + 16 + 20, "2": 128, "3": 128, "4": 128}
     for layer, size in inputs.items():
         prefix, _, number = layer.rpartition("_")
@@ -121,7 +117,7 @@ def test_noise_network_starts_as_torch_linear_does() -> None:
 def test_critics_start_as_published() -> None:
     ensemble = CriticEnsemble(30, A, 8, 64, 3)
     weights = Weights(ensemble.shapes, 1, "cpu")
-    ensemble.initialise(weights.run_views(0), torch.Generator().manual_seed(0))
+    ensemble.initialise(weights.of_run[0], torch.Generator().manual_seed(0))
     for layer in (1, 2, 3):
         # Whatever the layer's own input width.
         assert weights[f"weight_{layer}"].abs().max().item() == pytest.approx(1 / 8, rel=0.01)

@@ -17,6 +17,10 @@ def gradients(run: int) -> list[torch.Tensor]:
     return drawn
 
 
+def number(value: float) -> torch.Tensor:
+    return torch.tensor(value)
+
+
 def test_equals_torch_adam_with_clipping_run_by_run() -> None:
     rates, limits = [3e-4, 1e-2, 0.1, 3e-4], [4.0, 0.05, 0.0, 1e-3]
     scales = [1.0 if step < 10 else 0.3 for step in range(STEPS)]
@@ -24,7 +28,7 @@ def test_equals_torch_adam_with_clipping_run_by_run() -> None:
     flat = start.clone()
     ours = Adam(flat, torch.tensor(rates), torch.tensor(limits))
     norms = [
-        ours.step(torch.stack([gradients(run)[step] for run in range(4)]), step + 1, scales[step])
+        ours.step(torch.stack([gradients(run)[step] for run in range(4)]), number(step + 1), number(scales[step]))
         for step in range(STEPS)
     ]
     for run, (rate, limit) in enumerate(zip(rates, limits, strict=True)):
@@ -42,7 +46,7 @@ def test_equals_torch_adam_with_clipping_run_by_run() -> None:
 
 def test_no_limit_clips_nothing() -> None:
     ours = Adam(torch.zeros(1, 3), torch.tensor([0.1]), torch.tensor([0.0]))
-    norm = ours.step(torch.tensor([[3e6, 4e6, 0.0]]), 1, 1.0)
+    norm = ours.step(torch.tensor([[3e6, 4e6, 0.0]]), number(1), number(1.0))
     assert norm.item() == pytest.approx(5e6)
     torch.testing.assert_close(ours.first_moment, torch.tensor([[3e5, 4e5, 0.0]]))
 
@@ -50,6 +54,6 @@ def test_no_limit_clips_nothing() -> None:
 def test_a_gradient_that_is_not_finite_stays_with_its_run() -> None:
     flat = torch.zeros(2, 3)
     ours = Adam(flat, torch.tensor([0.1, 0.1]), torch.tensor([1.0, 1.0]))
-    ours.step(torch.tensor([[torch.inf, 1.0, 1.0], [1.0, 1.0, 1.0]]), 1, 1.0)
+    ours.step(torch.tensor([[torch.inf, 1.0, 1.0], [1.0, 1.0, 1.0]]), number(1), number(1.0))
     assert flat[1].isfinite().all()
     assert not flat[0].isfinite().all()
