@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from erdp_core.fused import last_layer_back_, mish_and_slope_, mish_of_sum_
+from erdp_core.fused import last_layer_, last_layer_back_, mish_and_slope_, mish_of_sum_
 from erdp_core.networks import Weights, hidden_names
 
 Layers = list[tuple[Tensor, Tensor]]
@@ -23,13 +23,23 @@ BLOCK_ROWS = 512
 
 
 class CriticEnsemble:
-    """M critics of each of R runs."""
+    """M critics of each of R runs; weights, gradients and Q are float32."""
 
-    def __init__(self, observation_size: int, action_size: int, M: int, width: int, layers: int) -> None:
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        M: int,
+        width: int,
+        layers: int,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        """precision: of hidden values, the gradients at them and what they are multiplied with; sums are float32."""
         self.M = M
         self.width = width
         self.layers = layers
         self.observation_size = observation_size
+        self.precision = precision
         self.shapes: dict[str, tuple[int, ...]] = {
             "weight_1": (M, observation_size + action_size, width),
             "bias_1": (M, 1, width),
@@ -57,16 +67,16 @@ class CriticEnsemble:
         """Q of every member, [R, M, B * K], for states [R, B, O] and K actions of each, [R, B * K, A]; no gradients."""
         runs, states, _ = observations.shape
         candidates = actions.shape[1] // states
-        q = actions.new_empty(runs, self.M, states, candidates, 1)
+        observations, actions = observations.to(self.precision), actions.to(self.precision)
+        q = torch.empty(runs, self.M, states * candidates, 1, device=actions.device)
+        blocks = list(self._blocks(states, candidates, q.device))
         for run in range(runs):
-            layers = self._layers(weights, run)
-            for rows in self._blocks(states, candidates, q.device):
-                states_here = observations[run, rows]
-                actions_here = actions[run].unflatten(0, (states, candidates))[rows].flatten(0, 1)
-                for members in self._pieces(len(actions_here), q.device):
-                    piece = [(weight[members], bias[members]) for weight, bias in layers]
-                    q[run, members, rows] = self._q(piece, states_here, actions_here).view_as(q[run, members, rows])
-        return q.flatten(2)
+            for members in self._pieces((blocks[0].stop - blocks[0].start) * candidates, q.device):
+                layers = self._layers(weights, run, members)
+                for block in blocks:
+                    rows = slice(block.start * candidates, block.stop * candidates)
+                    q[run, members, rows] = self._q(layers, observations[run, block], actions[run, rows])
+        return q.squeeze(3)
 
     def _q(self, layers: Layers, observations: Tensor, actions: Tensor) -> Tensor:
         """Q [m, b * K, 1] of m members for a block of states [b, O] and their actions [b * K, A]."""
@@ -76,14 +86,20 @@ class CriticEnsemble:
         of_action, of_state = weight[:, self.observation_size :], weight[:, : self.observation_size]
         torch.bmm(actions.expand(members, -1, -1), of_action, out=hidden)
         # What a state's actions share is multiplied once.
-        base = torch.baddbmm(bias, observations.expand(members, -1, -1), of_state)
+        base = torch.bmm(observations.expand(members, -1, -1), of_state) + bias
         mish_of_sum_(hidden.view(members * states, rows // states, -1), base.view(members * states, 1, -1))
         for weight, bias in layers[1:-1]:
             torch.bmm(hidden, weight, out=spare)
             mish_of_sum_(spare, bias)
             hidden, spare = spare, hidden
+        return self._output(layers, hidden)
+
+    def _output(self, layers: Layers, hidden: Tensor) -> Tensor:
+        """Q [m, B, 1] of the last hidden layer's values [m, B, H]."""
         weight, bias = layers[-1]
-        return torch.baddbmm(bias, hidden, weight)
+        q = torch.empty(*hidden.shape[:2], 1, device=hidden.device)
+        last_layer_(hidden, weight.transpose(1, 2), bias, q)
+        return q
 
     @torch.no_grad()
     def regress(
@@ -97,21 +113,27 @@ class CriticEnsemble:
             targets: y, [R, M, B].
             gradient: where it goes.
         """
-        pairs = torch.cat([observations, actions], dim=2)
+        pairs = torch.cat([observations, actions], dim=2).to(self.precision)
         q = torch.empty_like(targets)
         for run in range(len(q)):
-            layers, gradients = self._layers(weights, run), self._layers(gradient, run)
             for members in self._pieces(q.shape[2], q.device):
-                piece, grads = ([(w[members], b[members]) for w, b in both] for both in (layers, gradients))
-                shape = (self.layers, len(piece[0][0]), q.shape[2], self.width)
-                slopes, values = list(self._buffer("slopes", q, shape)), list(self._buffer("values", q, shape))
+                layers = self._layers(weights, run, members)
+                gradients = [
+                    (of_weight[members], of_bias[members]) for of_weight, of_bias in self._tensors(gradient, run)
+                ]
+                shape = (self.layers, len(layers[0][0]), q.shape[2], self.width)
+                slopes, values = (list(self._buffer(name, pairs, shape)) for name in ("slopes", "values"))
                 inputs = [pairs[run].expand(shape[1], -1, -1), *values]
-                found = self._forward(piece, inputs[0], slopes, values)
+                found = self._forward(layers, inputs[0], slopes, values)
                 q[run, members] = found.squeeze(2)
                 of_output = (found - targets[run, members].unsqueeze(2)).mul_(2 / q[run].numel())
-                for index, of_layer in self._backward(piece, slopes, of_output):
-                    torch.bmm(inputs[index].transpose(1, 2), of_layer, out=grads[index][0])
-                    torch.sum(of_layer, dim=1, keepdim=True, out=grads[index][1])
+                for index, of_layer in self._backward(layers, slopes, of_output):
+                    of_weight, of_bias = gradients[index]
+                    if self.precision == of_weight.dtype:
+                        torch.bmm(inputs[index].transpose(1, 2), of_layer, out=of_weight)
+                    else:
+                        of_weight.copy_(torch.bmm(inputs[index].transpose(1, 2), of_layer.to(self.precision)))
+                    torch.sum(of_layer, dim=1, keepdim=True, dtype=of_bias.dtype, out=of_bias)
         return q
 
     def q_of_actions(self, weights: Weights, observations: Tensor, actions: Tensor) -> Tensor:
@@ -128,8 +150,7 @@ class CriticEnsemble:
             torch.bmm(inputs, weight, out=slope)
             mish_and_slope_(slope, bias, value)
             inputs = value
-        weight, bias = layers[-1]
-        return torch.baddbmm(bias, inputs, weight)
+        return self._output(layers, inputs)
 
     def _backward(self, layers: Layers, slopes: Sequence[Tensor], of_output: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Each layer's index and the gradient at its sums, the last layer first; valid until the next is asked for.
@@ -137,7 +158,7 @@ class CriticEnsemble:
         of_output: the gradient at the outputs, [m, B, 1].
         """
         yield len(slopes), of_output
-        of_layer, spare = self._buffer("gradients", of_output, (2, *slopes[0].shape))
+        of_layer, spare = self._buffer("gradients", slopes[0], (2, *slopes[0].shape))
         last_layer_back_(slopes[-1], of_output, layers[-1][0].transpose(1, 2), of_layer)
         yield len(slopes) - 1, of_layer
         for index in range(len(slopes) - 2, -1, -1):
@@ -148,17 +169,16 @@ class CriticEnsemble:
     def _q_and_slopes(self, weights: Weights, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Q [R, M, B] of [s, a] [R, B, O + A], and the slopes of the hidden layers [R, layers, M, B, H]."""
         runs, rows, _ = pairs.shape
-        q = pairs.new_empty(runs, self.M, rows)
-        slopes = self._buffer("slopes of all", q, (runs, self.layers, self.M, rows, self.width))
+        pairs = pairs.to(self.precision)
+        q = torch.empty(runs, self.M, rows, device=pairs.device)
+        slopes = self._buffer("slopes of all", pairs, (runs, self.layers, self.M, rows, self.width))
         for run in range(runs):
-            layers = self._layers(weights, run)
             for members in self._pieces(rows, q.device):
-                piece = [(weight[members], bias[members]) for weight, bias in layers]
-                values = self._buffer("values", q, (2, len(piece[0][0]), rows, self.width))
+                layers = self._layers(weights, run, members)
+                values = self._buffer("values", pairs, (2, len(layers[0][0]), rows, self.width))
                 inputs = pairs[run].expand(values.shape[1], -1, -1)
                 alternating = [values[index % 2] for index in range(self.layers)]
-                found = self._forward(piece, inputs, list(slopes[run, :, members]), alternating)
-                q[run, members] = found.squeeze(2)
+                q[run, members] = self._forward(layers, inputs, list(slopes[run, :, members]), alternating).squeeze(2)
         return q, slopes
 
     def _gradient_at_actions(self, weights: Weights, slopes: Tensor, of_q: Tensor) -> Tensor:
@@ -166,21 +186,26 @@ class CriticEnsemble:
         runs, _, rows = of_q.shape
         found = []
         for run in range(runs):
-            layers = self._layers(weights, run)
             of_actions = of_q.new_zeros(rows, weights["weight_1"].shape[2] - self.observation_size)
             for members in self._pieces(rows, of_q.device):
-                piece = [(weight[members], bias[members]) for weight, bias in layers]
-                *_, (_, of_layer) = self._backward(piece, list(slopes[run, :, members]), of_q[run, members, :, None])
-                of_actions += torch.bmm(of_layer, piece[0][0][:, self.observation_size :].transpose(1, 2)).sum(dim=0)
+                layers = self._layers(weights, run, members)
+                *_, (_, of_layer) = self._backward(layers, list(slopes[run, :, members]), of_q[run, members, :, None])
+                of_action = layers[0][0][:, self.observation_size :].transpose(1, 2)
+                of_actions += torch.bmm(of_layer, of_action).sum(dim=0, dtype=of_q.dtype)
             found.append(of_actions)
         return torch.stack(found)
 
-    def _layers(self, weights: Weights, run: int) -> Layers:
+    def _tensors(self, weights: Weights, run: int) -> Layers:
         """Weight and bias of every layer of a run, [M, inputs, outputs] and [M, 1, outputs]."""
         tensors = weights.of_run[run]
         return [
             (tensors[weight], tensors[bias]) for weight, bias in (("weight_1", "bias_1"), *hidden_names(self.layers))
         ]
+
+    def _layers(self, weights: Weights, run: int, members: slice) -> Layers:
+        """Weight and bias of every layer of m members, [m, inputs, outputs] as factors and [m, 1, outputs]."""
+        layers = [(weight[members], bias[members]) for weight, bias in self._tensors(weights, run)]
+        return [(weight.to(self.precision), bias) for weight, bias in layers[:-1]] + layers[-1:]
 
     def _pieces(self, rows: int, device: torch.device) -> Iterator[slice]:
         """Members that go through the network together."""
@@ -195,8 +220,10 @@ class CriticEnsemble:
             yield slice(start, min(start + size, states))
 
     def _buffer(self, name: str, like: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Memory that is kept from call to call."""
+        """Memory that is kept from call to call; on a GPU a graph keeps its own."""
         size = math.prod(shape)
+        if like.is_cuda:
+            return like.new_empty(shape)
         if name not in self._buffers or len(self._buffers[name]) < size:
             self._buffers[name] = like.new_empty(size)
         return self._buffers[name][:size].view(shape)

@@ -5,11 +5,12 @@ any size. They are called some hundred times a step, so they go without the chec
 times as much as a small product. Without a C++ compiler they run as written, several passes each.
 """
 
+import contextlib
 import functools
 import os
 import shutil
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,22 @@ def can_compile() -> bool:
     return has_compiler and Path(sysconfig.get_path("include"), "Python.h").exists()
 
 
+_as_written = False
+
+
+@contextlib.contextmanager
+def as_written() -> Iterator[None]:
+    """Within it passes run as they are written here, several times over memory: to compare with."""
+    global _as_written
+    before, _as_written = _as_written, True
+    try:
+        yield
+    finally:
+        _as_written = before
+
+
 class Fused:
-    """A function of contiguous tensors, compiled when first called on a kind of device.
+    """A function of contiguous tensors, compiled when first called on a kind of device with numbers of a kind.
 
     shapes: of its arguments, in letters that stand for sizes: `bnh`, `b1h`, `p`, `` (a number); a 1 is broadcast.
     """
@@ -38,22 +53,28 @@ class Fused:
     def __init__(self, function: Callable[..., Tensor], *shapes: str) -> None:
         self._function = function
         self._shapes = shapes
-        self._compiled: dict[str, Callable[..., object]] = {}
+        self._compiled: dict[tuple[object, ...], Callable[..., object]] = {}
 
     def __call__(self, *arguments: Tensor) -> None:
         """Change the arguments that the function changes."""
-        device = arguments[0].device.type
-        if device not in self._compiled:
-            self._compiled[device] = self._compile(device)
-        self._compiled[device](*arguments)
+        if _as_written:
+            self._function(*arguments)
+            return
+        kind = (arguments[0].device.type, *(argument.dtype for argument in arguments))
+        if kind not in self._compiled:
+            self._compiled[kind] = self._compile(*kind)
+        self._compiled[kind](*arguments)
 
-    def _compile(self, device: str) -> Callable[..., object]:
+    def _compile(self, device: str, *dtypes: torch.dtype) -> Callable[..., object]:
         if device == "cpu" and not can_compile():
             return self._function
         from torch._inductor import standalone_compile
         from torch.fx.experimental.proxy_tensor import make_fx
 
-        examples: list[Any] = [torch.rand([SIZES[letter] for letter in shape], device=device) for shape in self._shapes]
+        examples: list[Any] = [
+            torch.rand([SIZES[letter] for letter in shape], device=device, dtype=dtype)
+            for shape, dtype in zip(self._shapes, dtypes, strict=True)
+        ]
         with torch.no_grad():
             graph = make_fx(self._function, tracing_mode="symbolic")(*examples)
             compiled: Callable[..., object] = standalone_compile(
@@ -79,15 +100,19 @@ def mish_parts(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mish_of_sum_(x: Tensor, bias: Tensor) -> Tensor:
-    y = x + bias
+    y = x.float() + bias.float()
     return x.copy_(y * mish_parts(y)[0])
 
 
 def _mish_and_slope_(x: Tensor, bias: Tensor, value: Tensor) -> Tensor:
-    y = x + bias
+    y = x.float() + bias
     tanh, sigmoid = mish_parts(y)
     value.copy_(y * tanh)
     return x.copy_(tanh + y * (1 - tanh * tanh) * sigmoid)
+
+
+def _last_layer_(hidden: Tensor, weight: Tensor, bias: Tensor, output: Tensor) -> Tensor:
+    return output.copy_((hidden.float() * weight).sum(dim=2, keepdim=True) + bias)
 
 
 def _last_layer_back_(slope: Tensor, of_output: Tensor, weight: Tensor, of_layer: Tensor) -> Tensor:
@@ -98,5 +123,7 @@ mish_of_sum_ = Fused(_mish_of_sum_, "bnh", "b1h")
 """x = mish(x + bias)."""
 mish_and_slope_ = Fused(_mish_and_slope_, "bnh", "b1h", "bnh")
 """value = mish(x + bias), x = mish'(x + bias)."""
+last_layer_ = Fused(_last_layer_, "bnh", "b1h", "b11", "bn1")
+"""output = hidden . weight + bias, of a network with one output."""
 last_layer_back_ = Fused(_last_layer_back_, "bnh", "bn1", "b1h", "bnh")
 """of_layer = slope * of_output * weight: from the gradient at a network's one output to that at its last sums."""

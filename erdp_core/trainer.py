@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from erdp_core.algorithms import Batch, State, make_algorithm, stream
 from erdp_core.config import RunConfig
@@ -15,10 +14,8 @@ from erdp_core.data.transitions import Dataset
 from erdp_core.environments.make import make_environment
 from erdp_core.errors import DataError
 from erdp_core.evaluation import Environment, evaluate
+from erdp_core.step_loop import StepLoop
 from erdp_core.tasks import Task
-
-BLOCK = 50
-"""Steps whose random numbers are drawn at once, for each run from its own stream."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +51,13 @@ class Trainer:
         self.environment = dataset.environment
         self.step = 0
         data = dataset.transitions
-        self.observations = torch.from_numpy(data.observations).to(self.device)
-        self.actions = torch.from_numpy(data.actions).to(self.device)
-        self.next_observations = torch.from_numpy(data.next_observations).to(self.device)
-        self.rewards = torch.from_numpy(task.training_rewards(data.rewards)).to(self.device)
-        self.terminals = torch.from_numpy(data.terminals).to(self.device)
-        self.algorithm = make_algorithm(configs, seeds, self.observations.shape[1], self.actions.shape[1], self.device)
+        rewards = task.training_rewards(data.rewards)
+        columns = (data.observations, data.actions, data.next_observations, rewards, data.terminals)
+        self.data = Batch(*(torch.from_numpy(column).to(self.device) for column in columns))
+        sizes = data.observations.shape[1], data.actions.shape[1]
+        self.algorithm = make_algorithm(configs, seeds, *sizes, self.device)
         self.generators = [stream(self.device, seed, "training") for seed in seeds]
+        self._loop = StepLoop(self.algorithm, self.data, self.generators, configs[0].agent.batch_size)
         self.failed_at: list[int | None] = [None] * len(self.configs)
         self._environments: list[list[Environment]] = []
 
@@ -78,14 +75,16 @@ class Trainer:
         """Train up to the next evaluation and evaluate."""
         started = time.perf_counter()
         length = self.configs[0].trainer.interval
-        losses, first_bad = self._train(length)
+        means, first_bad = self._loop.run(length)
         seconds = time.perf_counter() - started
         for run, bad in enumerate(first_bad):
             if bad is not None and self.failed_at[run] is None:
-                self.failed_at[run] = bad
+                self.failed_at[run] = self.step + bad
+        self.step += length
+        speed = {"step": self.step, "seconds": seconds, "steps_per_second": length / seconds}
         training = [
-            {"step": self.step, "seconds": seconds, "steps_per_second": length / seconds, "losses": run_losses}
-            for run_losses in losses
+            {**speed, "losses": {name: values[run] for name, values in means.items()}}
+            for run in range(len(self.configs))
         ]
         evaluations = self._evaluate()
         return [RunInterval(training[run], evaluations[run], self._failure(run)) for run in range(len(self.configs))]
@@ -93,47 +92,6 @@ class Trainer:
     def _failure(self, run: int) -> dict[str, Any] | None:
         step = self.failed_at[run]
         return None if step is None else {"step": step, "reason": f"loss not finite at step {step}"}
-
-    def _train(self, length: int) -> tuple[list[dict[str, float]], list[int | None]]:
-        """Losses of each run, means over the steps, and the step where each stopped being finite.
-
-        Nothing leaves the device inside the interval, so that the host never waits for it.
-        """
-        sums: dict[str, Tensor] = {}
-        runs = len(self.configs)
-        first_bad = torch.full((runs,), -1, dtype=torch.int64, device=self.device)
-        for start in range(0, length, BLOCK):
-            block = min(BLOCK, length - start)
-            indices, noise = self._draw(block)
-            for offset in range(block):
-                rows = indices[offset]
-                batch = Batch(
-                    self.observations[rows],
-                    self.actions[rows],
-                    self.next_observations[rows],
-                    self.rewards[rows],
-                    self.terminals[rows],
-                )
-                info = self.algorithm.update(batch, {name: values[offset] for name, values in noise.items()})
-                self.step += 1
-                finite = torch.stack([value for name, value in info.items() if name.endswith("loss")]).isfinite()
-                newly_bad = ~finite.all(dim=0) & (first_bad < 0)
-                first_bad = torch.where(newly_bad, self.step, first_bad)
-                for name, value in info.items():
-                    sums[name] = sums[name] + value if name in sums else value
-        means = {name: (total / length).tolist() for name, total in sums.items()}
-        losses = [{name: values[run] for name, values in means.items()} for run in range(runs)]
-        return losses, [step if step >= 0 else None for step in first_bad.tolist()]
-
-    def _draw(self, block: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Rows [block, R, B] and noise [block, R, ...] of the next steps, each run's from its own stream."""
-        rows, draws = len(self.observations), []
-        batch_size = self.configs[0].agent.batch_size
-        for generator in self.generators:
-            indices = torch.randint(rows, (block, batch_size), generator=generator, device=self.device)
-            draws.append({"": indices, **self.algorithm.draw_noise(generator, block)})
-        stacked = {name: torch.stack([draw[name] for draw in draws], dim=1) for name in draws[0]}
-        return stacked.pop(""), stacked
 
     def _evaluate(self) -> list[dict[str, Any] | None]:
         active = [step is None for step in self.failed_at]
@@ -163,8 +121,8 @@ class Trainer:
 
     def _check_sizes(self, environment: Environment) -> None:
         for what, space, size in (
-            ("observations", environment.observation_space, self.observations.shape[1]),
-            ("actions", environment.action_space, self.actions.shape[1]),
+            ("observations", environment.observation_space, self.data.observations.shape[1]),
+            ("actions", environment.action_space, self.data.actions.shape[1]),
         ):
             if space.shape != (size,):
                 raise DataError(

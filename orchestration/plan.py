@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erdp_core.config import ALGORITHM_VERSIONS, ErdpConfig, RunConfig, resolve, structure
+from erdp_core.config import ALGORITHM_VERSIONS, AgentConfig, ErdpConfig, RunConfig, resolve, structure
 from erdp_core.data.load import load_dataset
 from erdp_core.errors import ConfigError, DataError, MissingDataError
 from erdp_core.tasks import EnvironmentSpec, Task, get_task
@@ -257,7 +257,7 @@ class Pack:
     @property
     def step_gflop(self) -> float:
         """Arithmetic of one step in GFLOP, with what a step takes however few its runs are."""
-        return STEP_OVERHEAD + sum(step_gflop(run) for run in self.runs)
+        return STEP_OVERHEAD + sum(_step_gflop(run) for run in self.runs)
 
     @property
     def cost(self) -> float:
@@ -267,13 +267,18 @@ class Pack:
 
 def step_work(run: Run) -> float:
     """What a step of one run costs beside that of others, as if it were alone in its pack."""
-    return STEP_OVERHEAD + step_gflop(run)
+    return STEP_OVERHEAD + _step_gflop(run)
 
 
-def step_gflop(run: Run) -> float:
-    """Arithmetic of one training step of one run in GFLOP: its matrix products, a backward pass counting double."""
-    agent = run.config.agent
-    observation, action = run.dataset["observation_size"], run.dataset["action_size"]
+def _step_gflop(run: Run) -> float:
+    return step_gflop(run.config.agent, run.dataset["observation_size"], run.dataset["action_size"])
+
+
+def step_gflop(agent: AgentConfig, observation: int, action: int) -> float:
+    """Arithmetic of one training step of one run in GFLOP: its matrix products, a backward pass counting double.
+
+    observation, action: sizes of an observation and an action.
+    """
     hidden = (agent.layers - 1) * agent.width**2
     actor = 2 * agent.batch_size * ((observation + action + 16) * agent.width + hidden + agent.width * action) / 1e9
     total: float = 3 * actor

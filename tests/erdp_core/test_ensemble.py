@@ -90,3 +90,26 @@ def test_a_gradient_whose_slopes_are_gone_is_refused() -> None:
     ensemble.q_of_actions(weights, states, actions.detach())
     with pytest.raises(RuntimeError, match="after the next call"):
         torch.autograd.grad(q.sum(), actions)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_bfloat16_is_float32_but_for_its_rounding(layers: int) -> None:
+    """Directions of gradients within a hundredth; a value within a hundredth of the values' spread."""
+    exact, rough = (CriticEnsemble(O, A, M, 64, layers, precision) for precision in (torch.float32, torch.bfloat16))
+    weights = Weights(exact.shapes, RUNS, "cpu")
+    for run in range(RUNS):
+        exact.initialise(weights.of_run[run], torch.Generator().manual_seed(run))
+    states, targets = normal(RUNS, 32, O), normal(RUNS, M, 32, seed=3)
+    actions = normal(RUNS, 32, A, seed=2).requires_grad_()
+    found: list[list[Tensor]] = []
+    for ensemble in (exact, rough):
+        gradient = Weights(ensemble.shapes, RUNS, "cpu")
+        q = ensemble.regress(weights, states, actions.detach(), targets, gradient)
+        q_of_actions = ensemble.q_of_actions(weights, states, actions)
+        of_actions = torch.autograd.grad((targets * q_of_actions).sum(), actions)[0]
+        plain = ensemble.q(weights, states, actions.detach())
+        assert {value.dtype for value in (q, q_of_actions, of_actions, plain, gradient.flat)} == {torch.float32}
+        found.append([q, q_of_actions.detach(), plain, gradient.flat, of_actions])
+    for one, other in zip(*found, strict=True):
+        assert not torch.equal(one, other)
+        assert (one - other).norm() < 0.01 * one.norm()

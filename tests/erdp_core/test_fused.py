@@ -66,6 +66,15 @@ def test_extremes_neither_overflow_nor_lose_their_slope() -> None:
 
 
 @pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_last_layer(precision: torch.dtype) -> None:
+    hidden, weight, bias = normal(2, 5, 40).to(precision), normal(2, 1, 40, seed=1), normal(2, 1, 1, seed=2)
+    output = torch.empty(2, 5, 1)
+    fused.last_layer_(hidden, weight, bias, output)
+    torch.testing.assert_close(output, hidden.float() @ weight.transpose(1, 2) + bias, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("compiler")
 def test_last_layer_back() -> None:
     slope, of_output, weight = normal(2, 5, 4), normal(2, 5, 1, seed=1), normal(2, 1, 4, seed=2)
     of_layer = torch.empty(2, 5, 4)

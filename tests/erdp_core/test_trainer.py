@@ -43,7 +43,7 @@ def timeless(interval: RunInterval) -> list[Any]:
 @pytest.mark.parametrize("method", ["erdp", "bc-diffusion"])
 def test_resumes_bit_for_bit_from_any_interval(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Blocks of random numbers end inside intervals, and with them.
-    monkeypatch.setattr("erdp_core.trainer.BLOCK", 3)
+    monkeypatch.setattr("erdp_core.step_loop.BLOCK", 3)
     configs = [config("agent.lr_decay=cosine", method=method)] * 2
     steady = trainer(configs, [0, 1])
     states, intervals, policies = {}, [], []
