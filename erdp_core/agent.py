@@ -48,7 +48,8 @@ class ERDP:
         self.average = Weights(self.policy.network.shapes, len(configs), device)
         self.average.flat.copy_(self.policy.weights.flat.detach())
 
-        self.ensemble = CriticEnsemble(observation_size, action_size, config.M, config.width, config.layers)
+        precision = getattr(torch, configs[0].trainer.precision)
+        self.ensemble = CriticEnsemble(observation_size, action_size, config.M, config.width, config.layers, precision)
         self.critics = Weights(self.ensemble.shapes, len(configs), device)
         self.target_critics = Weights(self.ensemble.shapes, len(configs), device)
         for run, seed in enumerate(seeds):

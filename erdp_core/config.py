@@ -127,6 +127,8 @@ class TrainerConfig:
     steps: int = _number(1_000_000, 1, 1_000_000_000)
     interval: int = _number(50_000, 1, 1_000_000_000)
     """Steps from one evaluation (and checkpoint) to the next."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of what the critics' hidden layers multiply; weights, sums, Q and everything of the policy are float32."""
 
     def __post_init__(self) -> None:
         _check("trainer", self)

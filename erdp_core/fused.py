@@ -53,19 +53,19 @@ class Fused:
     def __init__(self, function: Callable[..., Tensor], *shapes: str) -> None:
         self._function = function
         self._shapes = shapes
-        self._compiled: dict[tuple[object, ...], Callable[..., object]] = {}
+        self._compiled: dict[tuple[str, tuple[torch.dtype, ...]], Callable[..., object]] = {}
 
     def __call__(self, *arguments: Tensor) -> None:
         """Change the arguments that the function changes."""
         if _as_written:
             self._function(*arguments)
             return
-        kind = (arguments[0].device.type, *(argument.dtype for argument in arguments))
+        kind = (arguments[0].device.type, tuple(argument.dtype for argument in arguments))
         if kind not in self._compiled:
             self._compiled[kind] = self._compile(*kind)
         self._compiled[kind](*arguments)
 
-    def _compile(self, device: str, *dtypes: torch.dtype) -> Callable[..., object]:
+    def _compile(self, device: str, dtypes: tuple[torch.dtype, ...]) -> Callable[..., object]:
         if device == "cpu" and not can_compile():
             return self._function
         from torch._inductor import standalone_compile

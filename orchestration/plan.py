@@ -14,7 +14,6 @@ from erdp_core.errors import ConfigError, DataError, MissingDataError
 from erdp_core.tasks import EnvironmentSpec, Task, get_task
 from orchestration.ledger import FORMAT, Ledger, LedgerError, Record
 
-PRECISION = "float32"
 STEP_OVERHEAD = 0.2
 """GFLOP that a step's fixed cost is worth on a CPU core: calls, not arithmetic. It is why runs train in packs."""
 
@@ -36,7 +35,8 @@ class Run:
     @property
     def identity(self) -> Record:
         """What determines the result, and nothing else."""
-        task = self.task
+        task, config = self.task, self.config.to_dict()
+        precision = config["trainer"].pop("precision")
         return {
             "task": task.name,
             "rewards": {
@@ -50,9 +50,9 @@ class Run:
             "environment": self.environment.to_dict(),
             "fingerprint": self.dataset["fingerprint"],
             "method": self.method,
-            "config": self.config.to_dict(),
+            "config": config,
             "seed": self.seed,
-            "precision": PRECISION,
+            "precision": precision,
             "algorithm_version": ALGORITHM_VERSIONS[self.method],
         }
 
@@ -79,6 +79,8 @@ class Run:
     def from_record(record: Mapping[str, Any]) -> "Run":
         """The inverse of `record`. Raises LedgerError where this version would give the run another id."""
         try:
+            config = record["config"]
+            trainer = {**config["trainer"], "precision": record["precision"]}
             run = Run(
                 Task.from_dict(record["definition"]),
                 record["source"],
@@ -86,7 +88,7 @@ class Run:
                 record["dataset"],
                 record["method"],
                 record["profile"],
-                RunConfig.from_dict(record["config"]),
+                RunConfig.from_dict({**config, "trainer": trainer}),
                 record["seed"],
             )
             known = run.run_id == record["run_id"]

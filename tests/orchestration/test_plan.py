@@ -103,10 +103,10 @@ def test_the_algorithms_version_and_the_precision_change_the_id(monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(plan_module, "ALGORITHM_VERSIONS", {"erdp": 99, "bc-diffusion": 1})
         newer = made_run().run_id
-    with monkeypatch.context() as patch:
-        patch.setattr(plan_module, "PRECISION", "bfloat16")
-        coarser = made_run().run_id
-    assert len({before, newer, coarser}) == 3
+    coarser = made_run(config=small_config("trainer.precision=bfloat16"))
+    assert len({before, newer, coarser.run_id}) == 3
+    assert (coarser.identity["precision"], made_run().identity["precision"]) == ("bfloat16", "float32")
+    assert Run.from_record(coarser.record()) == coarser
 
 
 AGENT_VALUES: dict[str, st.SearchStrategy[Any]] = {
