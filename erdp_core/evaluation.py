@@ -1,6 +1,9 @@
 """Vectorised rollouts: all episodes of all runs of a pack go forward together, one batched policy call a step."""
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gymnasium
@@ -20,6 +23,27 @@ def episode_seed(seed: int, step: int, purpose: str, episode: int = 0) -> int:
     return int(sequence.generate_state(1, np.uint32)[0] >> np.uint32(1))
 
 
+@contextlib.contextmanager
+def stepping(threads: int) -> Iterator[Callable[[Callable[[Any], None], Sequence[Any]], None]]:
+    """What calls a function with each of some things, shared out among threads; an error is the first thread's."""
+
+    def one_after_another(call: Callable[[Any], None], things: Sequence[Any]) -> None:
+        for thing in things:
+            call(thing)
+
+    if threads == 1:
+        yield one_after_another
+        return
+    with ThreadPoolExecutor(threads) as pool:
+
+        def at_once(call: Callable[[Any], None], things: Sequence[Any]) -> None:
+            shares = [things[first::threads] for first in range(min(threads, len(things)))]
+            for done in [pool.submit(one_after_another, call, share) for share in shares]:
+                done.result()
+
+        yield at_once
+
+
 def evaluate(
     algorithm: Algorithm,
     environments: Sequence[Sequence[Environment]],
@@ -31,7 +55,8 @@ def evaluate(
     """Undiscounted returns [R, E] of one episode in each environment; NaN for runs that are not active.
 
     An evaluation is a function of a run's weights, seed and step: its episodes start from seeds of their own, and its
-    acting noise is drawn full size from a stream of its own, even where episodes have ended.
+    acting noise is drawn full size from a stream of its own, even where episodes have ended. Environments are stepped
+    by as many threads as torch has: MuJoCo works outside of Python's lock.
 
     Args:
         environments: E for each of the R runs, all of one kind.
@@ -54,18 +79,24 @@ def evaluate(
             options={"evaluation_seed": episode_seed(seeds[run], step, "goal")},
         )
     generators = [stream(algorithm.device, seed, "acting", step) for seed in seeds]
-    while going.any():
-        drawn = [algorithm.draw_acting_noise(generator, episodes, candidates) for generator in generators]
-        columns = np.flatnonzero(going.any(axis=0))
-        noise = {name: torch.stack([draws[name][columns] for draws in drawn]) for name in drawn[0]}
-        inputs = torch.from_numpy(observations[:, columns]).to(algorithm.device)
-        actions = algorithm.act(inputs, noise).cpu().numpy()
-        for run, column in np.argwhere(going[:, columns]):
-            episode = columns[column]
-            observation, reward, terminated, truncated, _ = environments[run][episode].step(actions[run, column])
-            observations[run, episode] = observation
-            returns[run, episode] += float(reward)
-            going[run, episode] = not (terminated or truncated)
+
+    def act(actions: npt.NDArray[np.float32], place: tuple[int, int]) -> None:
+        run, column = place
+        episode = columns[column]
+        observation, reward, terminated, truncated, _ = environments[run][episode].step(actions[run, column])
+        observations[run, episode] = observation
+        returns[run, episode] += float(reward)
+        going[run, episode] = not (terminated or truncated)
+
+    columns = np.arange(episodes)
+    with stepping(torch.get_num_threads()) as for_each:
+        while going.any():
+            drawn = [algorithm.draw_acting_noise(generator, episodes, candidates) for generator in generators]
+            columns = np.flatnonzero(going.any(axis=0))
+            noise = {name: torch.stack([draws[name][columns] for draws in drawn]) for name in drawn[0]}
+            inputs = torch.from_numpy(observations[:, columns]).to(algorithm.device)
+            actions = algorithm.act(inputs, noise).cpu().numpy()
+            for_each(functools.partial(act, actions), [tuple(place) for place in np.argwhere(going[:, columns])])
     if not np.isfinite(returns[np.array(active)]).all():
         name = type(environments[0][0].unwrapped).__name__
         raise UserError(f"environment {name} gave rewards that are NaN or infinite, or that sum up to such")

@@ -3,12 +3,13 @@
 import io
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from erdp_core.algorithms import Batch, State, make_algorithm, stream
+from erdp_core.algorithms import Algorithm, Batch, State, make_algorithm, stream
 from erdp_core.config import RunConfig
 from erdp_core.data.transitions import Dataset
 from erdp_core.environments.make import make_environment
@@ -28,6 +29,21 @@ class RunInterval:
     """step, score, returns, seconds, perhaps one_candidate; None where the run has failed"""
     failure: dict[str, Any] | None
     """step and reason, where the run's loss stopped being finite"""
+    state: bytes
+    """everything that the run goes on from"""
+    policy: bytes
+    """what acting needs of the run"""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Where a pack stood at an interval's end: all that evaluation and ledger need of it, run by run."""
+
+    step: int
+    training: list[dict[str, Any]]
+    failures: list[dict[str, Any] | None]
+    states: list[bytes]
+    policies: list[bytes]
 
 
 class Trainer:
@@ -66,13 +82,34 @@ class Trainer:
         """Steps that the pack is to train."""
         return self.configs[0].trainer.steps
 
-    def intervals(self) -> Iterator[list[RunInterval]]:
-        """Train to the end, one interval at a time; after each, what every run did."""
-        while self.step < self.steps and not all(step is not None for step in self.failed_at):
-            yield self.run_interval()
+    def intervals(self, overlapped: bool = False) -> Iterator[list[RunInterval]]:
+        """Train to the end, one interval at a time; after each, what every run did.
+
+        overlapped: a thread evaluates an interval, by a copy that acts, while the next one is trained; what comes out
+        is the same, one interval's training later.
+        """
+        if not overlapped:
+            while self._goes_on:
+                yield self.run_interval()
+            return
+        acting, under_evaluation = self.acting_copy(), None
+        with ThreadPoolExecutor(1) as pool:
+            while self._goes_on or under_evaluation:
+                trained = self.train_interval() if self._goes_on else None
+                if under_evaluation:
+                    yield under_evaluation.result()
+                under_evaluation = pool.submit(self.evaluate, trained, acting) if trained else None
+
+    @property
+    def _goes_on(self) -> bool:
+        return self.step < self.steps and not all(step is not None for step in self.failed_at)
 
     def run_interval(self) -> list[RunInterval]:
         """Train up to the next evaluation and evaluate."""
+        return self.evaluate(self.train_interval())
+
+    def train_interval(self) -> Trained:
+        """Train up to the next evaluation."""
         started = time.perf_counter()
         length = self.configs[0].trainer.interval
         means, first_bad = self._loop.run(length)
@@ -82,19 +119,38 @@ class Trainer:
                 self.failed_at[run] = self.step + bad
         self.step += length
         speed = {"step": self.step, "seconds": seconds, "steps_per_second": length / seconds}
-        training = [
-            {**speed, "losses": {name: values[run] for name, values in means.items()}}
-            for run in range(len(self.configs))
-        ]
-        evaluations = self._evaluate()
-        return [RunInterval(training[run], evaluations[run], self._failure(run)) for run in range(len(self.configs))]
+        runs = range(len(self.configs))
+        return Trained(
+            self.step,
+            [{**speed, "losses": {name: values[run] for name, values in means.items()}} for run in runs],
+            [self._failure(run) for run in runs],
+            [self.state(run) for run in runs],
+            [pack_state(self.algorithm.policy_state(run)) for run in runs],
+        )
 
     def _failure(self, run: int) -> dict[str, Any] | None:
         step = self.failed_at[run]
         return None if step is None else {"step": step, "reason": f"loss not finite at step {step}"}
 
-    def _evaluate(self) -> list[dict[str, Any] | None]:
-        active = [step is None for step in self.failed_at]
+    def evaluate(self, trained: Trained, acting: Algorithm | None = None) -> list[RunInterval]:
+        """Evaluate what was trained: by the algorithm itself, which must still stand there, or by a copy.
+
+        With an `acting_copy` this may go on in a thread of its own while the next interval is trained.
+        """
+        if acting is not None:
+            for run, policy in enumerate(trained.policies):
+                acting.load_policy_state(run, unpack_state(policy))
+        evaluations = self._evaluations(acting or self.algorithm, trained)
+        parts = (trained.training, evaluations, trained.failures, trained.states, trained.policies)
+        return [RunInterval(*run) for run in zip(*parts, strict=True)]
+
+    def acting_copy(self) -> Algorithm:
+        """An algorithm of the same configs, for policies to be loaded into."""
+        sizes = self.data.observations.shape[1], self.data.actions.shape[1]
+        return make_algorithm(self.configs, self.seeds, *sizes, self.device)
+
+    def _evaluations(self, acting: Algorithm, trained: Trained) -> list[dict[str, Any] | None]:
+        active = [failure is None for failure in trained.failures]
         if not any(active):
             return [None] * len(self.configs)
         settings = self.configs[0].evaluation
@@ -106,16 +162,16 @@ class Trainer:
         started = time.perf_counter()
 
         def scored(candidates: int) -> list[dict[str, Any]]:
-            returns = evaluate(self.algorithm, self._environments, self.seeds, self.step, candidates, active)
+            returns = evaluate(acting, self._environments, self.seeds, trained.step, candidates, active)
             return [{"score": self.task.score(float(run.mean())), "returns": run.tolist()} for run in returns]
 
-        records = scored(self.algorithm.candidates)
-        if settings.one_candidate and self.algorithm.candidates > 1:
+        records = scored(acting.candidates)
+        if settings.one_candidate and acting.candidates > 1:
             for record, single in zip(records, scored(1), strict=True):
                 record["one_candidate"] = single
         seconds = time.perf_counter() - started
         return [
-            {"step": self.step, "seconds": seconds, **record} if is_active else None
+            {"step": trained.step, "seconds": seconds, **record} if is_active else None
             for record, is_active in zip(records, active, strict=True)
         ]
 

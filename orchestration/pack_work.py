@@ -1,5 +1,6 @@
 """A pack at work: from its runs' newest common states to finished runs in the ledger, one interval at a time."""
 
+import itertools
 import platform
 import shutil
 import subprocess
@@ -52,6 +53,8 @@ class PackWork:
         working = [(run, folder) for run, folder in pairs if folder.status in ("planned", "started")]
         self.working = [folder for _, folder in working]
         self.trainer = self._trainer([run for run, _ in working], device) if working else None
+        # A GPU trains on while CPU cores step environments; a CPU has no other core for that.
+        self._intervals = self.trainer.intervals(overlapped=device == "cuda") if self.trainer else iter(())
 
     def _trainer(self, runs: Sequence[Run], device: str) -> Trainer:
         first = runs[0]
@@ -78,14 +81,13 @@ class PackWork:
 
         Raises StorageError where the ledger cannot be written.
         """
-        step, rate = self.steps, 0.0
         # Where every run has a checkpoint of the last step, only the closing was missing.
-        if self.trainer is not None and self.trainer.step < self.steps:
-            intervals = self.trainer.run_interval()
+        step, rate = self.steps, 0.0
+        for intervals in itertools.islice(self._intervals, 1):
             with self.ledger.writing():
                 for index, interval in enumerate(intervals):
-                    self._commit(index, interval, self.trainer)
-            step, rate = self.trainer.step, intervals[0].training["steps_per_second"]
+                    self._commit(index, interval)
+            step, rate = intervals[0].training["step"], intervals[0].training["steps_per_second"]
         if step >= self.steps:
             # Only when all are committed: a run that closes gives up the states that its companions would go on from.
             with self.ledger.writing():
@@ -102,8 +104,8 @@ class PackWork:
         done = step >= self.steps or len(failures) == len(self.runs)
         return PackProgress(step, self.steps, rate, scores, failures, done)
 
-    def _commit(self, index: int, interval: RunInterval, trainer: Trainer) -> None:
-        folder, step = self.working[index], trainer.step
+    def _commit(self, index: int, interval: RunInterval) -> None:
+        folder, step = self.working[index], interval.training["step"]
         if folder.status == "failed":
             return
         if interval.failure or interval.evaluation is None:
@@ -112,8 +114,8 @@ class PackWork:
         folder.append_training(interval.training)
         folder.append_evaluation(interval.evaluation)
         if step >= self.steps or folder.best_step(until=step) == step:
-            folder.policies.write(step, trainer.policy(index))
-        folder.checkpoints.write(step, trainer.state(index))
+            folder.policies.write(step, interval.policy)
+        folder.checkpoints.write(step, interval.state)
         kept = set([known for known in folder.checkpoints.steps() if known <= step][-KEPT_CHECKPOINTS:])
         folder.checkpoints.keep(kept)
         # Whichever checkpoint a resume starts from, the best policy up to it is still there.

@@ -12,7 +12,7 @@ from torch import Tensor
 from erdp_core.algorithms import Algorithm
 from erdp_core.evaluation import episode_seed, evaluate
 from erdp_core.tasks import EnvironmentSpec
-from tests.small import algorithm, paying_environment, small_config, update
+from tests.small import PaysForPosition, algorithm, paying_environment, small_config, update
 
 UMAZE = EnvironmentSpec("pointmaze-umaze", {})
 EPISODES = 3
@@ -64,6 +64,31 @@ def test_returns_equal_one_episode_at_a_time() -> None:
     assert len(np.unique(returns)) == 3 * EPISODES
     for run, seed in enumerate((4, 5, 6)):
         np.testing.assert_allclose(returns[run], naive(run, seed, 100), rtol=1e-9)
+
+
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy's products stay as they are: only environments are shared out."""
+    made = algorithm([small_config()] * 2, [0, 1])
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append(evaluate(made, environments(2), [0, 1], 100, 3, [True, False]))
+    assert len(np.unique(found[0][0])) == EPISODES
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+def test_an_environments_error_comes_out_of_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Breaks(PaysForPosition):
+        def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+            raise OverflowError("of mine")
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    broken = environments(1)
+    broken[0][1] = Breaks(broken[0][1])
+    steering: Any = Steering()
+    with pytest.raises(OverflowError, match="of mine"):
+        evaluate(steering, broken, [0], 100, 1, [True])
 
 
 class Countdown(gymnasium.Env[Any, Any]):

@@ -34,6 +34,21 @@ def trainer(configs: Sequence[RunConfig], seeds: Sequence[int], dataset: Dataset
     return Trainer(TASK, dataset or maze_dataset(), configs, seeds)
 
 
+@pytest.mark.parametrize("failing", [False, True])
+def test_overlapped_intervals_are_the_same(failing: bool) -> None:
+    configs = [config()] * 2
+    found = []
+    for overlapped in (False, True):
+        made = trainer(configs, [0, 1])
+        if failing:
+            with torch.no_grad():
+                made.algorithm.policy.weights["weight_2"][1, 0, 0] = float("nan")  # type: ignore[attr-defined]
+        found.append([[timeless(run) for run in interval] for interval in made.intervals(overlapped)])
+    assert [interval[0][0]["step"] for interval in found[0]] == [4, 8, 12]
+    assert [interval[1][1] is None for interval in found[0]] == [failing] * 3
+    np.testing.assert_equal(found[1], found[0])
+
+
 def timeless(interval: RunInterval) -> list[Any]:
     """An interval's records without what the clock says."""
     records = [interval.training, interval.evaluation, interval.failure]
