@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV ?= $(or $(VIRTUAL_ENV),.venv)
 RUN = $(VENV)/bin/python
 
-.PHONY: help setup table test test-slow lint
+.PHONY: help setup table test test-slow benchmark lint
 
 help:
 	@echo "make table      a small benchmark from nothing: collect PointMaze data, train ERDP and behaviour cloning"
 	@echo "                (3 mazes, 2 methods, 3 seeds), write the table and its figures"
 	@echo "make test       the tests that take minutes at most"
 	@echo "make test-slow  the long tests, and those that kill processes"
+	@echo "make benchmark  steps and evaluations timed beside the published structure (minutes)"
 	@echo "make lint       ruff and mypy"
 	@echo "make setup      only install, into $(VENV) (the others do it themselves)"
 	@echo
@@ -28,6 +29,10 @@ test: setup
 
 test-slow: setup
 	"$(RUN)" -m pytest -m "slow or faults"
+
+benchmark: setup
+	"$(RUN)" -m tests.benchmarks.step
+	"$(RUN)" -m tests.benchmarks.evaluation
 
 lint: setup
 	"$(RUN)" -m ruff check .

@@ -141,6 +141,10 @@ class PublishedERDP:
 
         return self.sde.sample(predict_noise, noise.movedim(1, 0), self.config.action_clip)
 
+    def _lcb(self, q: Tensor) -> Tensor:
+        # Published, the spread of one member is not a number.
+        return q.mean(dim=0) - self.beta * q.std(dim=0) if len(q) > 1 else q[0]
+
     def update(self, batch: Batch, noise: Mapping[str, Tensor]) -> dict[str, float]:
         """One step; batch and noise without a run axis."""
         config = self.config
@@ -169,7 +173,7 @@ class PublishedERDP:
         diffusion_loss = self.sde.diffusion_loss(config.diffusion_loss, action, a_t, t, eps, eps_phi).mean()
         a_0 = self.sde.a_0_from_noise(a_t, t, eps_phi)
         q = self.critic(state, a_0.clamp(-1, 1))
-        lcb = q.mean(dim=0) - self.beta * q.std(dim=0)
+        lcb = self._lcb(q)
         q_loss = -lcb.mean() / q.abs().mean().detach()
         sample_entropy = entropy.released(self.sde, a_0, noise["a_T"])
         entropy_loss = -sample_entropy.mean() / sample_entropy.abs().mean().detach()
@@ -203,6 +207,6 @@ class PublishedERDP:
         noise = torch.randn(candidates, self.config.T, self.action_size, device=self.device)
         actions = self._sample(self.actor, repeated, noise)
         q = self.target_critic(repeated, actions)
-        lcb = q.mean(dim=0) - self.beta * q.std(dim=0)
+        lcb = self._lcb(q)
         chosen = torch.multinomial(F.softmax(lcb, dim=0), 1)
         return actions[chosen].cpu().numpy().flatten()

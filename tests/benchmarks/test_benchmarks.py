@@ -1,0 +1,47 @@
+"""The benchmarks run, and count what the paper's sizes are known to cost."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.benchmarks import evaluation, step
+from tests.benchmarks.machine import peak_memory
+
+CPU = torch.device("cpu")
+
+
+def test_the_papers_steps_cost_what_they_are_known_to() -> None:
+    """28 GFLOP (Gym), 74 (AntMaze with the max-Q backup)."""
+    gym, ant_maze = step.PAPER[:2]
+    assert gym.gflop == pytest.approx(28, rel=0.05)
+    assert ant_maze.gflop == pytest.approx(74, rel=0.05)
+
+
+def test_every_variant_of_a_step_is_measured() -> None:
+    case = step.Case(step.HOPPER, runs=2, M=1)
+    figures = {figure.variant: figure for figure in step.measure(case, CPU, torch.float32, rounds=1, seconds=0.02)}
+    assert set(figures) == {"published", "eager", "compiled"}
+    for figure in figures.values():
+        assert figure.milliseconds > 0
+        assert 0 < figure.share_of_peak < 1.2
+        assert str(round(figure.gflop, 1)) in step.line(figure)
+    assert figures["published"].ratio == 1
+
+
+def test_an_evaluation_is_measured(tmp_path: Path) -> None:
+    output = tmp_path / "evaluation.json"
+    arguments = "--members 1 --episodes 2 --steps 2 --rounds 1 --output"
+    assert evaluation.main([*arguments.split(), str(output)]) == 0
+    [figure] = json.loads(output.read_text())["figures"]
+    assert figure["published_milliseconds"] > figure["environment_milliseconds"] > 0
+    assert math.isclose(figure["ratio"], figure["published_milliseconds"] / figure["milliseconds"])
+
+
+def test_memory_of_a_call() -> None:
+    measured = peak_memory(lambda: torch.ones(50 * 2**18), CPU)  # 50 MiB
+    if measured is None:
+        pytest.skip("the system does not tell")
+    assert 45 < measured < 70
