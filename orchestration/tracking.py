@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from erdp_core.command_line import Parser, run
+from erdp_core.command_line import Parser, counted, run
 from erdp_core.errors import UserError
 from orchestration.ledger import Ledger
 from orchestration.tracker import Tracker, without_password
@@ -143,7 +143,7 @@ def command(argv: Sequence[str] | None) -> int:
         drawn = sorted(path for path in (ledger.root / "tables" / name).glob("*") if path.is_file())
         if drawn:
             tracker.log_artifacts(name, plan["table"], drawn)
-    print(f"MLflow has the {len(run_ids)} runs of {ledger.root}: {tracker.ui_command()}")
+    print(f"MLflow has the {counted(len(run_ids), 'run')} of {ledger.root}: {tracker.ui_command()}")
     return 0
 
 

@@ -100,7 +100,7 @@ def test_the_plan_of_all_tasks_is_100_runs_with_data_and_without(tmp_path: Path)
     empty, minari = tmp_path / "empty", tmp_path / "minari"
     bare = run(tmp_path / "runs", "--table", "all", "--dry-run", variables=variables_for(empty, minari))
     assert bare.returncode == 0, bare.stderr
-    assert "100 runs (20 tasks x 1 methods x 5 seeds): 0 done, 0 to train, 0 failed, 100 without data" in bare.stdout
+    assert "100 runs (20 tasks x 1 method x 5 seeds): 0 done, 0 to train, 0 failed, 100 without data" in bare.stdout
     gaps = [line for line in bare.stdout.splitlines() if line.startswith("  gap: ")]
     assert len(gaps) == 20
     for line, task in zip(gaps, TABLES["all"], strict=True):
@@ -111,7 +111,7 @@ def test_the_plan_of_all_tasks_is_100_runs_with_data_and_without(tmp_path: Path)
     write_stand_ins(tmp_path / "data")
     full = run(tmp_path / "runs", "--table", "all", "--dry-run", variables=variables_for(tmp_path / "data", minari))
     assert full.returncode == 0, full.stderr
-    assert "100 runs (20 tasks x 1 methods x 5 seeds): 0 done, 100 to train, 0 failed, 0 without data" in full.stdout
+    assert "100 runs (20 tasks x 1 method x 5 seeds): 0 done, 100 to train, 0 failed, 0 without data" in full.stdout
     assert "gap:" not in full.stdout
     assert not (tmp_path / "runs").exists()
 
@@ -191,7 +191,7 @@ def test_each_of_the_100_runs_is_trained_once(grid: Grid) -> None:
     assert CELLS // 2 <= len(grid.before) < CELLS
     assert grid.second.returncode == 0, grid.second.stderr
     left = CELLS - len(grid.before)
-    assert f"100 runs (20 tasks x 1 methods x 5 seeds): {len(grid.before)} done, {left} to train" in grid.second.stdout
+    assert f"100 runs (20 tasks x 1 method x 5 seeds): {len(grid.before)} done, {left} to train" in grid.second.stdout
     assert "started at step 20/40" in grid.second.stderr, "what was on its way goes on from its checkpoint"
     assert not list((grid.ledger / "tune").iterdir()), "the killed call's leftovers"
 

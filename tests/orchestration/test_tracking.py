@@ -68,7 +68,7 @@ def test_a_tracker_that_is_away_is_filled_later(ledger: Ledger, capsys: pytest.C
     for _ in range(2):
         assert main([*options, default_uri(ledger)]) == 0
         told = capsys.readouterr()
-        assert "the 1 runs of" in told.out
+        assert "the 1 run of" in told.out
         assert told.err == ""
     assert history(ledger, child(ledger, run), "score") == [(20, 1.0), (40, 2.0)]
     assert len(all_runs(ledger)) == 3
