@@ -317,7 +317,7 @@ def test_what_has_data_is_trained_and_each_gap_has_one_line(tmp_path: Path) -> N
         assert str(tmp_path / "data" / FILES[task][0]) in line
         for remedy in (
             f"python -m erdp_core.data download {task}`",
-            f"put D4RL's file {FILES[task][0]} there",
+            f"put D4RL's file {FILES[task][0]} into {tmp_path / 'data'}",
             f"python -m erdp_core.data collect {task} --policy FILE`",
             f"--data {task}=FILE",
         ):
