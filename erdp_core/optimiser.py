@@ -25,25 +25,14 @@ def _adam_(
     return weights.copy_(weights - step_size * new_first / ((new_second * correction).sqrt() + EPSILON))
 
 
-def _adam_followed_(
-    weights: Tensor,
-    first: Tensor,
-    second: Tensor,
-    gradient: Tensor,
-    clip: Tensor,
-    step_size: Tensor,
-    correction: Tensor,
-    follower: Tensor,
-    tau: Tensor,
-) -> Tensor:
-    new = _adam_(weights, first, second, gradient, clip, step_size, correction)
-    return follower.copy_(follower + tau * (new - follower))
+def _adam_followed_(follower: Tensor, tau: Tensor, *adam: Tensor) -> Tensor:
+    return follower.copy_(follower + tau * (_adam_(*adam) - follower))
 
 
 adam_ = Fused(_adam_, *4 * ["p"], *3 * [""])
 """Weights, two moments, gradient; factor on it, step size, correction of moment 2."""
-adam_followed_ = Fused(_adam_followed_, *4 * ["p"], *3 * [""], "p", "")
-"""The same, then what follows the weights, and by which fraction."""
+adam_followed_ = Fused(_adam_followed_, "p", "", *4 * ["p"], *3 * [""])
+"""What follows the weights, and by which fraction; then the same."""
 
 
 class Adam:
@@ -77,9 +66,9 @@ class Adam:
         correction = (1 / (1 - BETA_2**exact)).float()
         for run, weights in enumerate(self.flat.detach()):
             moments = self.first_moment[run], self.second_moment[run]
-            numbers = clip[run], step_size[run], correction
+            adam = weights, *moments, gradient[run], clip[run], step_size[run], correction
             if follower is None or tau is None:
-                adam_(weights, *moments, gradient[run], *numbers)
+                adam_(*adam)
             else:
-                adam_followed_(weights, *moments, gradient[run], *numbers, follower[run], tau[run])
+                adam_followed_(follower[run], tau[run], *adam)
         return norm

@@ -93,12 +93,21 @@ class Trainer:
                 yield self.run_interval()
             return
         acting, under_evaluation = self.acting_copy(), None
+        # On the stream of training, an action would wait for every step that is queued there.
+        own_stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+        if own_stream is not None:
+            own_stream.wait_stream(torch.cuda.current_stream())
+
+        def evaluated(trained: Trained) -> list[RunInterval]:
+            with torch.cuda.stream(own_stream):
+                return self.evaluate(trained, acting)
+
         with ThreadPoolExecutor(1) as pool:
             while self._goes_on or under_evaluation:
                 trained = self.train_interval() if self._goes_on else None
                 if under_evaluation:
                     yield under_evaluation.result()
-                under_evaluation = pool.submit(self.evaluate, trained, acting) if trained else None
+                under_evaluation = pool.submit(evaluated, trained) if trained else None
 
     @property
     def _goes_on(self) -> bool:
@@ -125,7 +134,7 @@ class Trainer:
             [{**speed, "losses": {name: values[run] for name, values in means.items()}} for run in runs],
             [self._failure(run) for run in runs],
             [self.state(run) for run in runs],
-            [pack_state(self.algorithm.policy_state(run)) for run in runs],
+            [self.policy(run) for run in runs],
         )
 
     def _failure(self, run: int) -> dict[str, Any] | None:

@@ -11,7 +11,6 @@ from erdp_core.tasks import TABLES, TASKS, Task, get_task
 # Imports that take a second stand in the functions that need them, so that mistakes and help are told at once.
 
 COMMAND = "python -m erdp_core.data"
-COMMANDS = ("list", "download", "verify", "import-d4rl", "collect")
 EXAMPLES = f"""\
   {COMMAND} list
   {COMMAND} download antmaze
@@ -59,7 +58,8 @@ class _CommandParser(Parser):
         self.prog = prog
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
+    """The parser, and the names of its commands."""
     parser = Parser("The data that tasks are trained on.", EXAMPLES)
     parser.prog = COMMAND
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_CommandParser)
@@ -98,15 +98,16 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument(
         "--noise", type=float, metavar="STD", help="with --environment: noise added to actions (default: 0)"
     )
-    return parser
+    return parser, list(commands.choices)
 
 
 def command(argv: Sequence[str] | None) -> int:
     """Run the command line; returns 0, or 1 where some data are damaged or could not be had."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        raise UserError(f"unknown command {words[0]!r}: {suggestion(words[0], COMMANDS)}")
-    arguments = _parser().parse_args(words)
+    parser, commands = _parser()
+    if words and not words[0].startswith("-") and words[0] not in commands:
+        raise UserError(f"unknown command {words[0]!r}: {suggestion(words[0], commands)}")
+    arguments = parser.parse_args(words)
     status: int = arguments.act(arguments)
     return status
 

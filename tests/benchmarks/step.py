@@ -1,7 +1,7 @@
 """Milliseconds of a training step: the published structure, ours as written, ours compiled, ours as a GPU's graph.
 
-    python -m tests.benchmarks.step                     # the paper's sizes, about ten minutes on two cores
-    python -m tests.benchmarks.step --cases all         # every combination: hours on a CPU
+    python -m tests.benchmarks.step                     # the paper's sizes
+    python -m tests.benchmarks.step --cases all         # every combination
     python -m tests.benchmarks.step --device cuda
 
 All variants of a case take turns, a round each, and the products' peak is measured between them, so that whatever else

@@ -91,7 +91,7 @@ def test_adam_followed_is_adam_and_a_step_towards_it(size: int) -> None:
     follower = normal(size, seed=4)
     expected = follower.clone()
     optimiser.adam_(*alone, *numbers)
-    optimiser.adam_followed_(*followed, *numbers, follower, torch.tensor(0.25))
+    optimiser.adam_followed_(follower, torch.tensor(0.25), *followed, *numbers)
     for one, other in zip(alone, followed, strict=True):
         assert torch.equal(one, other)
     torch.testing.assert_close(follower, 0.75 * expected + 0.25 * alone[0])
