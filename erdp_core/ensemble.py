@@ -83,11 +83,16 @@ class CriticEnsemble:
         weight, bias = layers[0]
         members, states, rows = len(weight), len(observations), len(actions)
         hidden, spare = self._buffer("hidden", actions, (2, members, rows, self.width))
-        of_action, of_state = weight[:, self.observation_size :], weight[:, : self.observation_size]
-        torch.bmm(actions.expand(members, -1, -1), of_action, out=hidden)
-        # What a state's actions share is multiplied once.
-        base = torch.bmm(observations.expand(members, -1, -1), of_state) + bias
-        mish_of_sum_(hidden.view(members * states, rows // states, -1), base.view(members * states, 1, -1))
+        if states == rows:
+            pairs = torch.cat([observations, actions], dim=1)
+            torch.bmm(pairs.expand(members, -1, -1), weight, out=hidden)
+            mish_of_sum_(hidden, bias)
+        else:
+            of_action, of_state = weight[:, self.observation_size :], weight[:, : self.observation_size]
+            torch.bmm(actions.expand(members, -1, -1), of_action, out=hidden)
+            # What a state's actions share is multiplied once.
+            base = torch.bmm(observations.expand(members, -1, -1), of_state) + bias
+            mish_of_sum_(hidden.view(members * states, rows // states, -1), base.view(members * states, 1, -1))
         for weight, bias in layers[1:-1]:
             torch.bmm(hidden, weight, out=spare)
             mish_of_sum_(spare, bias)

@@ -11,10 +11,10 @@ from torch import Tensor
 from erdp_core.sde import MeanRevertingSDE
 
 
-def _log_gaussian(residual: Tensor, theta_bar: Tensor) -> Tensor:
+def _log_gaussian(residual: Tensor, theta_bar: float) -> Tensor:
     """Log density of a residual [..., A] under N(0, (1 - e^{-2 theta_bar}) I), summed over A."""
-    variance = 1 - (-2 * theta_bar).exp()
-    return -0.5 * (residual**2 / variance + variance.log() + math.log(2 * math.pi)).sum(-1)
+    variance = -math.expm1(-2 * theta_bar)
+    return (residual**2).sum(-1) * (-0.5 / variance) - 0.5 * residual.shape[-1] * math.log(2 * math.pi * variance)
 
 
 def paper(sde: MeanRevertingSDE, a_0: Tensor, eps_phi: Tensor, a_T: Tensor) -> Tensor:
@@ -28,12 +28,13 @@ def paper(sde: MeanRevertingSDE, a_0: Tensor, eps_phi: Tensor, a_T: Tensor) -> T
         eps_phi: [..., A] the predicted noise that it came from.
         a_T: [..., A] a draw of N(0, I).
     """
-    a_1 = a_0 * sde.decay[1] + sde.std[1] * eps_phi
-    step = sde.theta_bar[sde.T] - sde.theta_bar[1]
+    first, last = sde.at[1], sde.at[sde.T]
+    a_1 = a_0 * first.decay + first.std * eps_phi
+    step = last.theta_bar - first.theta_bar
     log_p = (
-        _log_gaussian(a_T - a_1 * (-step).exp(), step)
-        + _log_gaussian(a_1 - a_0 * sde.decay[1], sde.theta_bar[1])
-        - _log_gaussian(a_T - a_0 * sde.decay[sde.T], sde.theta_bar[sde.T])
+        _log_gaussian(a_T - a_1 * math.exp(-step), step)
+        + _log_gaussian(a_1 - a_0 * first.decay, first.theta_bar)
+        - _log_gaussian(a_T - a_0 * last.decay, last.theta_bar)
     )
     return -log_p
 
@@ -45,12 +46,12 @@ def released(sde: MeanRevertingSDE, a_0: Tensor, a_T: Tensor) -> Tensor:
     residual is (earlier - later e^{-theta_bar}); and the times 0, 1, T stand one step too late (1, 2, T), so that
     it needs T >= 3.
     """
-    a_1 = a_0 * (1 - sde.theta[1] * sde.dt)
-    times = {0: sde.theta_bar[1], 1: sde.theta_bar[2], sde.T: sde.theta_bar[sde.T]}
+    a_1 = a_0 * (1 - sde.at[1].theta * sde.dt)
+    times = {0: sde.at[1].theta_bar, 1: sde.at[2].theta_bar, sde.T: sde.at[sde.T].theta_bar}
 
     def log_transition(earlier: Tensor, s: int, later: Tensor, t: int) -> Tensor:
         theta_bar = times[t] - times[s]
-        return _log_gaussian(earlier - later * (-theta_bar).exp(), theta_bar)
+        return _log_gaussian(earlier - later * math.exp(-theta_bar), theta_bar)
 
     log_p = log_transition(a_1, 1, a_T, sde.T) + log_transition(a_0, 0, a_1, 1) - log_transition(a_0, 0, a_T, sde.T)
     return -log_p

@@ -86,29 +86,31 @@ class Fused:
         return compiled
 
 
-def mish_parts(x: Tensor) -> tuple[Tensor, Tensor]:
-    """tanh(softplus(x)) and sigmoid(x), from one exponential that cannot overflow.
+def mish_parts(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """tanh(softplus(x)) as a fraction, and e^{-|x|}, the one exponential that it takes and that cannot overflow.
 
-    tanh(softplus(x)) = ((1 + e^x)^2 - 1)/((1 + e^x)^2 + 1), scaled by e^{-2x} where x > 0.
+    tanh(softplus(x)) = (e^{2x} + 2e^x) / (e^{2x} + 2e^x + 2), both scaled by e^{-2x} where x > 0.
     """
     small = torch.exp(-x.abs())
     square = small * small
     positive = x >= 0
     numerator = torch.where(positive, 1 + 2 * small, square + 2 * small)
-    denominator = torch.where(positive, numerator + 2 * square, numerator + 2)
-    return numerator / denominator, torch.where(positive, 1.0, small) / (1 + small)
+    return numerator, numerator + torch.where(positive, 2 * square, 2.0), small
 
 
 def _mish_of_sum_(x: Tensor, bias: Tensor) -> Tensor:
     y = x.float() + bias.float()
-    return x.copy_(y * mish_parts(y)[0])
+    numerator, denominator, _ = mish_parts(y)
+    return x.copy_(y * (numerator / denominator))
 
 
 def _mish_and_slope_(x: Tensor, bias: Tensor, value: Tensor) -> Tensor:
     y = x.float() + bias
-    tanh, sigmoid = mish_parts(y)
-    value.copy_(y * tanh)
-    return x.copy_(tanh + y * (1 - tanh * tanh) * sigmoid)
+    numerator, denominator, small = mish_parts(y)
+    value.copy_(y * (numerator / denominator))
+    # The slope of tanh(softplus(x)) is 4 e^x (1 + e^x) / (e^{2x} + 2e^x + 2)^2, here without a difference of near ones.
+    rise = 4 * (small + small * small) * torch.where(y >= 0, small, 1.0)
+    return x.copy_((numerator + y * (rise / denominator)) / denominator)
 
 
 def _last_layer_(hidden: Tensor, weight: Tensor, bias: Tensor, output: Tensor) -> Tensor:

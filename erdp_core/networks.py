@@ -6,12 +6,12 @@ what repeats over sampling steps is multiplied once.
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from erdp_core.fused import mish_of_sum_
+from erdp_core.fused import mish_and_slope_, mish_of_sum_
 
 TIME_FEATURES = 16
 TIME_HIDDEN = 32
@@ -117,10 +117,26 @@ class NoiseNetwork:
 
 
 def mish(sums: Tensor, bias: Tensor) -> Tensor:
-    """mish(sums + bias) of a layer's sums [R, B, H] and its bias [R, H]; without gradients the sums are overwritten."""
+    """mish(sums + bias) of a layer's sums [R, B, H], which are overwritten, and its bias [R, H]."""
     if torch.is_grad_enabled():
-        # torch's own: the published numbers have elements whose gradients all but cancel, where its accuracy shows.
-        return F.mish(sums + bias.unsqueeze(1))
+        value: Tensor = _Mish.apply(sums, bias)  # type: ignore[no-untyped-call]
+        return value
     # Biases of runs lie a run's weights apart.
     mish_of_sum_(sums, bias.contiguous().unsqueeze(1))
     return sums
+
+
+class _Mish(torch.autograd.Function):
+    """`mish` with gradients; the slopes take the place of the sums, which no other gradient needs."""
+
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor, bias: Tensor) -> Tensor:
+        value = torch.empty_like(sums)
+        mish_and_slope_(sums, bias.contiguous().unsqueeze(1), value)
+        ctx.slope = sums
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor, Tensor]:
+        of_sums = ctx.slope * of_value
+        return of_sums, of_sums.sum(dim=1)

@@ -6,6 +6,7 @@ Discrete time t = 1..T with theta_bar_t = dt * sum_{u <= t} theta_u and theta_ba
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,6 +15,19 @@ from torch import Tensor
 REMAINING_SIGNAL = 1e-3
 """e^{-theta_bar_T}: the share of a_0 that is left in a_T."""
 COSINE_OFFSET = 0.008
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Those of one t, as numbers: where all of a batch is at the same time."""
+
+    theta: float
+    theta_bar: float
+    decay: float
+    std: float
+    posterior_std: float
+    posterior_weight_a_t: float
+    posterior_weight_a_0: float
 
 
 class MeanRevertingSDE:
@@ -44,18 +58,18 @@ class MeanRevertingSDE:
         weight_a_0 = previous_decay * one_minus_a2 / variance
         posterior_std = torch.sqrt(one_minus_a2 * previous_variance / variance)
 
-        def store(coefficient: Tensor) -> Tensor:
-            return coefficient.to(device=device, dtype=torch.float32)
-
-        self.theta = store(theta)
-        self.theta_bar = store(theta_bar)
-        self.decay = store(decay)
-        """e^{-theta_bar_t}"""
-        self.std = store(std)
-        """sqrt(1 - e^{-2 theta_bar_t})"""
-        self.posterior_std = store(posterior_std)
-        self.posterior_weight_a_t = store(weight_a_t)
-        self.posterior_weight_a_0 = store(weight_a_0)
+        exact = (theta, theta_bar, decay, std, posterior_std, weight_a_t, weight_a_0)
+        self.at = [Coefficients(*values) for values in zip(*(one.tolist() for one in exact), strict=True)]
+        """Of t = 0..T."""
+        (
+            self.theta,
+            self.theta_bar,
+            self.decay,  # e^{-theta_bar_t}
+            self.std,  # sqrt(1 - e^{-2 theta_bar_t})
+            self.posterior_std,
+            self.posterior_weight_a_t,
+            self.posterior_weight_a_0,
+        ) = (one.to(device=device, dtype=torch.float32) for one in exact)
 
     def diffuse(self, a_0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """a_t from a_0 and noise (Eq. 2, 4)."""
@@ -96,10 +110,11 @@ class MeanRevertingSDE:
         """
         a_t = noise[0]
         for t in range(self.T, 0, -1):
-            a_0 = (a_t - self.std[t] * predict_noise(a_t, t)) / self.decay[t]
+            now = self.at[t]
+            a_0 = (a_t - now.std * predict_noise(a_t, t)) / now.decay
             if action_clip:
                 a_0 = a_0.clamp(-1, 1)
-            a_t = self.posterior_weight_a_t[t] * a_t + self.posterior_weight_a_0[t] * a_0
+            a_t = now.posterior_weight_a_t * a_t + now.posterior_weight_a_0 * a_0
             if t > 1:
-                a_t = a_t + self.posterior_std[t] * noise[self.T - t + 1]
+                a_t = a_t + now.posterior_std * noise[self.T - t + 1]
         return a_t.clamp(-1, 1)

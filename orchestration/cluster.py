@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,9 +20,11 @@ from ray._private.services import find_bootstrap_address
 from ray.tune.experiment import Trial
 
 from erdp_core.errors import UserError
-from orchestration.ledger import Ledger, StorageError
-from orchestration.plan import Pack, Run, make_packs
+from orchestration.ledger import Ledger, Record, StorageError
+from orchestration.packing import Pack, make_packs
+from orchestration.plan import Run
 from orchestration.resources import Resources, local_resources
+from orchestration.step_cost import Measured, StepCosts, device_name
 from orchestration.trainable import PackTrainable
 
 RETRIES = 3
@@ -96,6 +98,12 @@ class Listener(Protocol):
     def advanced(self, pack: Pack, result: dict[str, Any]) -> None:
         """A pack finished an interval; `result` is its `PackProgress` as a dictionary."""
 
+    def measuring(self, shapes: int, device: str) -> None:
+        """Before any pack begins: steps of some shapes are timed on such a device, to choose packs by."""
+
+    def halved(self, pack: Pack, runs: int, parts: Sequence[int]) -> None:
+        """A pack did not fit in memory with so many runs at once; it goes on in parts, one after the other."""
+
     def interrupted(self, pack: Pack, reason: str) -> None:
         """A pack's process or machine was lost; it is about to be taken up again."""
 
@@ -113,6 +121,8 @@ class _Report(tune.Callback):
         """Reasons by run id."""
         self.storage_problem: str | None = None
         """Why the ledger could not be written."""
+        self.too_many: list[tuple[Pack, int]] = []
+        """How many runs of a pack did not fit in memory."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune stores its callbacks for a restore, which never happens here: a listener need not be picklable."""
@@ -129,6 +139,9 @@ class _Report(tune.Callback):
             if result["storage"]:
                 self.storage_problem = result["problem"]
             self._stop(pack, result["problem"])
+        elif "out_of_memory" in result:
+            self.too_many.append((pack, result["out_of_memory"]))
+            self.listener.halved(pack, result["out_of_memory"], result["parts"])
         else:
             self.problems |= result["failures"]
             self.listener.advanced(pack, result)
@@ -167,7 +180,8 @@ def train(
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     storage = ledger.root / "tune"
     try:
-        packs = make_packs(runs, ledger, resources.slots)
+        costs = _step_costs(runs, ledger, resources, listener)
+        packs = make_packs(runs, ledger, resources.slots, costs)
         report = _Report(packs, listener)
         _remove_leftovers(storage)
         tuner = tune.Tuner(
@@ -194,12 +208,54 @@ def train(
             ),
         )
         tuner.fit()
+        with ledger.writing():
+            for pack, size in report.too_many:
+                costs.learn(pack.runs[0], {size: None})
         if report.storage_problem:
             raise StorageError(report.storage_problem)
         return report.problems
     finally:
         ray.shutdown()
         shutil.rmtree(storage / f"{socket.gethostname()}-{os.getpid()}", ignore_errors=True)
+
+
+def _step_costs(runs: Sequence[Run], ledger: Ledger, resources: Resources, listener: Listener) -> StepCosts:
+    """What steps cost on the devices of the cluster that this driver has joined.
+
+    GPUs measure what is not known yet. A CPU makes much the same steps a second whatever the pack, and would take
+    minutes to tell.
+    """
+    cores = resources.cores_per_pack(len(runs))
+    if resources.gpus:
+        return measured_costs(runs, ledger, "cuda", cores, listener)
+    return StepCosts(ledger, "cpu", device_name("cpu"), cores)
+
+
+def measured_costs(runs: Sequence[Run], ledger: Ledger, device: str, cores: int, listener: Listener) -> StepCosts:
+    """What steps cost on the cluster's devices of a kind; shapes that the ledger does not know are measured there.
+
+    Raises StorageError where the ledger cannot be written.
+    """
+
+    def on_worker(function: Callable[..., Any], *arguments: object) -> Any:
+        return ray.remote(num_cpus=cores, num_gpus=float(device == "cuda"))(function).remote(*arguments)
+
+    name: str = ray.get(on_worker(device_name, device))
+    costs = StepCosts(ledger, device, name, cores)
+    unknown = [group for group in costs.shapes(runs) if not costs.knows(group)]
+    if unknown:
+        listener.measuring(len(unknown), name)
+        found = [on_worker(_measure, [run.record() for run in group], device, cores) for group in unknown]
+        with ledger.writing():
+            for group, measured in zip(unknown, ray.get(found), strict=True):
+                costs.learn(group[0], measured)
+    return costs
+
+
+def _measure(records: Sequence[Record], device: str, cores: int) -> Measured:
+    from orchestration.probe import measure
+
+    return measure([Run.from_record(record) for record in records], device, cores)
 
 
 def _remove_leftovers(storage: Path) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 from erdp_core.command_line import counted
 from erdp_core.config import RunConfig
 from orchestration.ledger import Ledger
-from orchestration.plan import Pack, Plan, Run, make_packs, step_work
-from orchestration.probe import costs
+from orchestration.packing import Pack, make_packs
+from orchestration.plan import Plan, Run
 from orchestration.progress import Progress, duration_text
 from orchestration.resources import local_resources
+from orchestration.step_cost import StepCosts, device_name, step_work
 from orchestration.tracking import BackgroundTracker
 
 
@@ -41,6 +42,15 @@ class Grid:
         self.tracker.sync([run.run_id for run in pack.runs])
         if result["done"]:
             self.progress.finished(pack.name)
+
+    def measuring(self, shapes: int, device: str) -> None:
+        """Steps are timed before any pack begins."""
+        self.progress.message(f"timing steps of {counted(shapes, 'shape')} on {device}, to choose packs by")
+
+    def halved(self, pack: Pack, runs: int, parts: Sequence[int]) -> None:
+        """A pack did not fit in memory; it goes on in parts."""
+        sizes = ", then ".join(str(part) for part in parts)
+        self.progress.message(f"{pack.name}: out of memory with {counted(runs, 'run')} at once; goes on with {sizes}")
 
     def interrupted(self, pack: Pack, reason: str) -> None:
         """A pack's process or machine was lost; it is about to be taken up again."""
@@ -111,25 +121,34 @@ def _settings(config: RunConfig) -> list[str]:
 def print_costs(ledger: Ledger, to_train: Sequence[Run], probe: bool) -> None:
     """Print packs, resources and hours of what is to be trained on this machine."""
     resources = local_resources()
-    packs = make_packs(to_train, ledger, resources.slots)
-    share = resources.per_pack(len(packs))
     device = "cuda" if resources.gpus else "cpu"
-    estimates = costs(packs, ledger, device, int(share["cpu"]), probe)
+    name = device_name(device)
+    packs = make_packs(
+        to_train, ledger, resources.slots, StepCosts(ledger, device, name, resources.cores_per_pack(len(to_train)))
+    )
+    cores = resources.cores_per_pack(len(packs))
+    costs = StepCosts(ledger, device, name, cores)
+    if probe:
+        from orchestration.probe import measure  # slow to import
+
+        for group in costs.shapes(to_train):
+            with ledger.writing():
+                costs.learn(group[0], measure(group, device, cores))
     slots = [0.0] * resources.slots
-    for pack, cost in zip(packs, estimates, strict=True):
-        slots[slots.index(min(slots))] += cost.hours(pack)
-        how = "measured" if cost.measured else "from arithmetic; --probe measures"
+    for pack in packs:
+        hours = costs.hours(pack.runs)
+        slots[slots.index(min(slots))] += hours
+        how = "measured" if costs.is_measured(pack.runs) else "from arithmetic; --probe measures"
         data = "" if pack.runs[0].dataset["fingerprint"] else " (without data)"
         print(
-            f"  pack: {pack.name}{data}: {pack.runs[0].config.trainer.steps} steps of {cost.milliseconds:.1f} ms "
-            f"({how}), {duration_text(3600 * cost.hours(pack))}"
+            f"  pack: {pack.name}{data}: {pack.runs[0].config.trainer.steps} steps of "
+            f"{costs.milliseconds(pack.runs):.1f} ms ({how}), {duration_text(3600 * hours)}"
         )
     print(
-        f"resources: {resources.cpus} CPUs, {resources.gpus} GPUs; {resources.slots} packs at a time, "
-        f"{share['cpu']:g} CPUs each"
+        f"resources: {resources.cpus} CPUs, {resources.gpus} GPUs; {resources.slots} packs at a time, {cores} CPUs each"
     )
     if packs:
-        gpu_hours = sum(cost.hours(pack) for pack, cost in zip(packs, estimates, strict=True))
+        gpu_hours = sum(costs.hours(pack.runs) for pack in packs)
         print(
             f"training: {duration_text(3600 * max(slots))}"
             + (f", {gpu_hours:.2f} GPU-hours" if resources.gpus else "")

@@ -1,5 +1,6 @@
 """A pack at work: from its runs' newest common states to finished runs in the ledger, one interval at a time."""
 
+import gc
 import itertools
 import platform
 import shutil
@@ -137,6 +138,19 @@ def newest_common_states(folders: Sequence[RunFolder]) -> list[bytes]:
         if len(intact) == len(folders):
             return intact
     return []
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device had no memory left for what was asked of it."""
+    # On a CPU torch raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def free_memory() -> None:
+    """Give back what nobody refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def versions() -> dict[str, str]:

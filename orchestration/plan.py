@@ -1,4 +1,4 @@
-"""From a table's name to the runs it needs, and from runs to packs that train together."""
+"""From a table's name to the runs it needs."""
 
 import hashlib
 import itertools
@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erdp_core.config import ALGORITHM_VERSIONS, AgentConfig, ErdpConfig, RunConfig, resolve, structure
+from erdp_core.config import ALGORITHM_VERSIONS, RunConfig, resolve, structure
 from erdp_core.data.load import load_dataset
 from erdp_core.errors import ConfigError, DataError, MissingDataError
 from erdp_core.tasks import EnvironmentSpec, Task, get_task
 from orchestration.ledger import FORMAT, Ledger, LedgerError, Record
-
-STEP_OVERHEAD = 0.2
-"""GFLOP that a step's fixed cost is worth on a CPU core: calls, not arithmetic. It is why runs train in packs."""
 
 
 @dataclass(frozen=True)
@@ -244,110 +241,7 @@ def make_plan(
     )
 
 
-@dataclass(frozen=True)
-class Pack:
-    """Runs that one process trains together."""
-
-    runs: tuple[Run, ...]
-
-    @property
-    def name(self) -> str:
-        """For people: task, method, seeds."""
-        seeds = ",".join(str(run.seed) for run in self.runs)
-        return f"{self.runs[0].task.name} {self.runs[0].method} seed{'s' if len(self.runs) > 1 else ''} {seeds}"
-
-    @property
-    def step_gflop(self) -> float:
-        """Arithmetic of one step in GFLOP, with what a step takes however few its runs are."""
-        return STEP_OVERHEAD + sum(_step_gflop(run) for run in self.runs)
-
-    @property
-    def cost(self) -> float:
-        """The pack's training, in GFLOP."""
-        return self.step_gflop * self.runs[0].config.trainer.steps
-
-
-def step_work(run: Run) -> float:
-    """What a step of one run costs beside that of others, as if it were alone in its pack."""
-    return STEP_OVERHEAD + _step_gflop(run)
-
-
-def _step_gflop(run: Run) -> float:
-    return step_gflop(run.config.agent, run.dataset["observation_size"], run.dataset["action_size"])
-
-
-def step_gflop(agent: AgentConfig, observation: int, action: int) -> float:
-    """Arithmetic of one training step of one run in GFLOP: its matrix products, a backward pass counting double.
-
-    observation, action: sizes of an observation and an action.
-    """
-    hidden = (agent.layers - 1) * agent.width**2
-    actor = 2 * agent.batch_size * ((observation + action + 16) * agent.width + hidden + agent.width * action) / 1e9
-    total: float = 3 * actor
-    if isinstance(agent, ErdpConfig):
-        products = (observation + action) * agent.width + hidden + agent.width
-        critic = 2 * agent.batch_size * agent.M * products / 1e9
-        next_actions = agent.max_q_actions if agent.max_q_backup else 1
-        # Target: the chain and the target critics on each next action; critics: forward and backward; actor's step:
-        # forward, and backward to the actions alone.
-        total += next_actions * (agent.T * actor + critic) + 3 * critic + 2 * critic
-    return total
-
-
 def missing_runs(plan: Plan, ledger: Ledger) -> list[Run]:
     """The plan's runs that are neither finished nor failed for good."""
     runs = {run.run_id: run for run in plan.runs}
     return [run for run_id, run in runs.items() if ledger.run(run_id).status in ("planned", "started")]
-
-
-def make_packs(runs: Sequence[Run], ledger: Ledger, slots: int) -> list[Pack]:
-    """Packs of runs that share everything structural and a step to go on from, the most work first.
-
-    Packs are split where that evens the slots' work out by more than it costs. A run ahead of its companions rolls back
-    to a step of theirs only where it still has that step's checkpoint.
-    """
-    if not runs:
-        return []
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.pack_key, []).append(run)
-    together = [cluster for group in groups.values() for cluster in _at_common_step(group, ledger)]
-    candidates = [_split(together, limit) for limit in range(max(len(cluster) for cluster in together), 0, -1)]
-    # The largest packs whose longest slot is within a twentieth of the best.
-    best = min(_longest_slot(packs, slots) for packs in candidates)
-    return next(packs for packs in candidates if _longest_slot(packs, slots) <= 1.05 * best)
-
-
-def _at_common_step(group: Sequence[Run], ledger: Ledger) -> list[list[Run]]:
-    steps = {run.run_id: set(ledger.run(run.run_id).checkpoints.steps()) for run in group}
-    by_newest: dict[int, list[Run]] = {}
-    for run in group:
-        by_newest.setdefault(max(steps[run.run_id], default=0), []).append(run)
-    clusters: list[tuple[int, list[Run]]] = []
-    for newest in sorted(by_newest, reverse=True):
-        members = by_newest[newest]
-        if newest > 0 and clusters and all(newest in steps[run.run_id] for run in clusters[-1][1]):
-            members = clusters.pop()[1] + members
-        clusters.append((newest, members))
-    return [members for _, members in clusters]
-
-
-def _split(clusters: Sequence[Sequence[Run]], limit: int) -> list[Pack]:
-    packs = []
-    for cluster in clusters:
-        count = -(-len(cluster) // limit)
-        size, extra = divmod(len(cluster), count)
-        start = 0
-        for index in range(count):
-            end = start + size + (index < extra)
-            packs.append(Pack(tuple(cluster[start:end])))
-            start = end
-    return sorted(packs, key=lambda pack: -pack.cost)
-
-
-def _longest_slot(packs: Sequence[Pack], slots: int) -> float:
-    """Work of the busiest slot when each pack goes to the first that is free."""
-    loads = [0.0] * max(1, slots)
-    for pack in packs:
-        loads[loads.index(min(loads))] += pack.cost
-    return max(loads)

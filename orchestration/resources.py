@@ -16,11 +16,13 @@ class Resources:
         """Packs that train at the same time: one a GPU, or one a CPU core where there is no GPU."""
         return max(1, self.gpus or self.cpus)
 
+    def cores_per_pack(self, packs: int) -> int:
+        """CPU cores (and so threads) of each of some packs: what there is, shared evenly."""
+        return max(1, self.cpus // (self.gpus or max(1, min(packs, self.slots))))
+
     def per_pack(self, packs: int) -> dict[str, float]:
-        """CPUs (and so threads) and GPUs of each of some packs: what there is, shared evenly."""
-        if self.gpus:
-            return {"cpu": max(1, self.cpus // self.gpus), "gpu": 1}
-        return {"cpu": max(1, self.cpus // max(1, min(packs, self.slots)))}
+        """CPUs and GPUs of each of some packs, as Ray wants them."""
+        return {"cpu": float(self.cores_per_pack(packs))} | ({"gpu": 1.0} if self.gpus else {})
 
 
 def local_resources() -> Resources:

@@ -28,7 +28,7 @@ from erdp_core.algorithms import Batch, make_algorithm, stream
 from erdp_core.config import RunConfig, resolve
 from erdp_core.step_loop import StepLoop
 from erdp_core.tasks import get_task
-from orchestration.plan import step_gflop
+from orchestration.step_cost import step_gflop
 from tests.benchmarks.machine import description, peak_memory, product_peak, synchronise
 from tests.benchmarks.published import PublishedERDP
 

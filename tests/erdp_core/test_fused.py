@@ -54,6 +54,20 @@ def test_mish_and_its_slope_are_those_of_torch(shape: tuple[int, int, int]) -> N
 
 
 @pytest.mark.usefixtures("compiler")
+def test_the_slope_is_as_exact_as_torchs() -> None:
+    """Gradients that all but cancel show every bit of it."""
+    x = 4 * normal(1, 64, 1024)
+    of_torch, exact = (
+        torch.autograd.grad(F.mish(one).sum(), one)[0].double()
+        for one in (x.clone().requires_grad_(), x.double().requires_grad_())
+    )
+    slope = x.clone()
+    fused.mish_and_slope_(slope, torch.zeros(1, 1, 1024), torch.empty_like(x))
+    assert (slope - exact).square().mean() <= (of_torch - exact).square().mean()
+    assert (slope - exact).abs().max() < 3e-7
+
+
+@pytest.mark.usefixtures("compiler")
 def test_extremes_neither_overflow_nor_lose_their_slope() -> None:
     x = torch.tensor(EXTREMES).view(1, 1, -1)
     exact = x.double().requires_grad_()

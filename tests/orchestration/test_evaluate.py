@@ -25,7 +25,7 @@ from erdp_core.trainer import unpack_state
 from orchestration import evaluate as script
 from orchestration.ledger import Ledger, read_json, write_file, write_json
 from orchestration.pack_work import PackWork
-from orchestration.plan import make_packs, make_plan
+from orchestration.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ("trainer.steps=600", "trainer.interval=300", "agent.width=48", "agent.batch_size=128")
@@ -51,10 +51,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 seeds=seeds,
                 settings=SETTINGS,
             )
-            for pack in make_packs(plan.runs, ledger, 1):
-                work = PackWork(ledger, pack.runs, "cpu")
-                while not work.advance().done:
-                    pass
+            work = PackWork(ledger, plan.runs, "cpu")
+            while not work.advance().done:
+                pass
     return root
 
 

@@ -1,8 +1,8 @@
-"""From a table to runs, and from runs to packs: what makes a run another run, and which train together."""
+"""From a table to runs: what makes a run another run."""
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erdp_core.config import ErdpConfig, RunConfig, resolve
+from erdp_core.config import ErdpConfig, resolve
 from erdp_core.errors import ConfigError, DataError
 from erdp_core.tasks import EnvironmentSpec, get_task
 from orchestration import plan as plan_module
 from orchestration.ledger import Ledger, LedgerError
-from orchestration.plan import Pack, Plan, Run, make_packs, make_plan, missing_runs
+from orchestration.plan import Plan, Run, make_plan, missing_runs
+from tests.orchestration.made_runs import made_run
 from tests.small import small_config, transitions
-
-DATASET = {
-    "fingerprint": "0" * 16,
-    "path": "/data.hdf5",
-    "rows": 80,
-    "notes": [],
-    "observation_size": 4,
-    "action_size": 2,
-}
-
-
-def made_run(seed: int = 0, config: RunConfig | None = None, **changes: Any) -> Run:
-    config = config or small_config()
-    run = Run(
-        get_task("pointmaze-umaze"),
-        "local",
-        EnvironmentSpec("pointmaze-umaze", {}),
-        DATASET,
-        config.method,
-        "smoke",
-        config,
-        seed,
-    )
-    return dataclasses.replace(run, **changes)
 
 
 def with_task(run: Run, **changes: Any) -> Run:
@@ -230,104 +207,3 @@ def test_failed_and_finished_runs_are_not_planned_again(tmp_path: Path, ledger: 
     ledger.run(finished.run_id).finish({"step": 40})
     ledger.run(failed.run_id).fail({"step": 3, "reason": "loss not finite at step 3"})
     assert missing_runs(plan, ledger) == [started, *rest]
-
-
-# --- Packs ---
-
-
-def checkpoints(ledger: Ledger, run: Run, *steps: int) -> None:
-    folder = ledger.run(run.run_id)
-    folder.create(run.record())
-    for step in steps:
-        folder.checkpoints.write(step, b"state")
-
-
-def shapes(packs: Sequence[Pack]) -> list[list[int]]:
-    """Seeds of each pack, in order."""
-    return sorted(sorted(run.seed for run in pack.runs) for pack in packs)
-
-
-def test_packs_share_structure_and_data(ledger: Ledger) -> None:
-    runs = [
-        made_run(seed, config)
-        for seed in (0, 1)
-        for config in (
-            small_config(),
-            small_config("agent.alpha=0.3", "agent.actor_lr=0.01"),
-            small_config("agent.T=4"),
-            small_config("trainer.steps=60"),
-            small_config(method="bc-diffusion"),
-        )
-    ]
-    runs += [CHANGES[change](made_run()) for change in ("task", "source", "data")]
-    packs = make_packs(runs, ledger, slots=1)
-    assert sorted(run.run_id for pack in packs for run in pack.runs) == sorted(run.run_id for run in runs)
-    assert all(len({run.pack_key for run in pack.runs}) == 1 for pack in packs)
-    # Both seeds and both alphas together; the others by twos and alone.
-    assert sorted(len(pack.runs) for pack in packs) == [1, 1, 1, 2, 2, 2, 4]
-
-
-@pytest.mark.parametrize(
-    ("slots", "sizes"), [(1, [5]), (2, [2, 3]), (3, [1, 2, 2]), (5, [1, 1, 1, 1, 1]), (16, [1, 1, 1, 1, 1])]
-)
-def test_packs_are_split_to_fill_the_slots(ledger: Ledger, slots: int, sizes: list[int]) -> None:
-    packs = make_packs(
-        [made_run(seed, small_config("agent.M=64", "agent.width=256", "agent.batch_size=256")) for seed in range(5)],
-        ledger,
-        slots,
-    )
-    assert sorted(len(pack.runs) for pack in packs) == sizes
-
-
-def test_the_most_work_comes_first(ledger: Ledger) -> None:
-    runs = [made_run(0), made_run(1, small_config("trainer.steps=400")), made_run(2, small_config("agent.M=64"))]
-    costs = [pack.cost for pack in make_packs(runs, ledger, 1)]
-    assert costs == sorted(costs, reverse=True)
-    assert costs[0] > costs[-1]
-
-
-def test_small_networks_are_not_split(ledger: Ledger) -> None:
-    """A step's fixed cost is theirs to share."""
-    packs = make_packs([made_run(seed) for seed in range(3)], ledger, slots=3)
-    assert shapes(packs) == [[0, 1, 2]]
-
-
-@given(
-    counts=st.lists(st.integers(1, 7), min_size=1, max_size=4),
-    slots=st.integers(1, 8),
-)
-def test_every_run_is_in_one_pack(tmp_path_factory: pytest.TempPathFactory, counts: list[int], slots: int) -> None:
-    ledger = Ledger(tmp_path_factory.getbasetemp() / "empty")
-    runs = [
-        made_run(seed, small_config(f"agent.T={3 + group}"))
-        for group, count in enumerate(counts)
-        for seed in range(count)
-    ]
-    packs = make_packs(runs, ledger, slots)
-    assert sorted(run.run_id for pack in packs for run in pack.runs) == sorted(run.run_id for run in runs)
-
-
-def test_no_runs_no_packs(ledger: Ledger) -> None:
-    assert make_packs([], ledger, 2) == []
-
-
-def test_runs_at_different_steps_do_not_train_together(ledger: Ledger) -> None:
-    for seed, steps in enumerate([(), (), (20, 40), (20, 40), (60, 80)]):
-        checkpoints(ledger, made_run(seed), *steps)
-    packs = make_packs([made_run(seed) for seed in range(5)], ledger, 1)
-    assert shapes(packs) == [[0, 1], [2, 3], [4]]
-
-
-def test_a_run_ahead_rolls_back_where_it_still_holds_its_companions_step(ledger: Ledger) -> None:
-    """A kill between two runs' commits leaves one of them an interval ahead."""
-    for seed, steps in enumerate([(20, 40), (40, 60), (40, 60), (20,)]):
-        checkpoints(ledger, made_run(seed), *steps)
-    packs = make_packs([made_run(seed) for seed in range(4)], ledger, 1)
-    # 1 and 2 go back to 40 with 0; not all three hold 20.
-    assert shapes(packs) == [[0, 1, 2], [3]]
-
-
-def test_a_run_ahead_never_rolls_back_to_nothing(ledger: Ledger) -> None:
-    checkpoints(ledger, made_run(0))
-    checkpoints(ledger, made_run(1), 20)
-    assert shapes(make_packs([made_run(0), made_run(1)], ledger, 1)) == [[0], [1]]
