@@ -7,7 +7,6 @@ on a GPU what torch's compiler makes of it (seconds for the first process of a m
 
 import contextlib
 import ctypes
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -95,7 +94,10 @@ class Fused:
         def call(*arguments: Tensor) -> None:
             sizes = [arguments[index].shape[axis] for index, axis in places]
             for argument, of_letters in zip(arguments, counts, strict=True):
-                if not argument.is_contiguous() or argument.numel() != math.prod([sizes[at] for at in of_letters]):
+                count = 1
+                for at in of_letters:
+                    count *= sizes[at]
+                if argument.numel() != count or not argument.is_contiguous():
                     raise ValueError(
                         f"{name} takes contiguous tensors of the shapes {', '.join(self._shapes)}, not "
                         + ", ".join(f"{list(one.shape)} of stride {list(one.stride())}" for one in arguments)

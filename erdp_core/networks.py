@@ -111,9 +111,12 @@ class NoiseNetwork:
             torch.baddbmm(of_state + of_time, a_t, weights["weight_1"][:, : self.action_size]),
             weights["bias_1"],
         )
-        for weight, next_bias in hidden_names(self.layers):
+        *hidden, (last, last_bias) = hidden_names(self.layers)
+        for weight, next_bias in hidden:
             sums, bias = torch.bmm(mish(sums, bias), weights[weight]), weights[next_bias]
-        return sums + bias.unsqueeze(1)
+        # A product with so few columns is several times as fast where each of them lies together.
+        columns = weights[last].transpose(1, 2).contiguous()
+        return torch.bmm(mish(sums, bias), columns.transpose(1, 2)) + weights[last_bias].unsqueeze(1)
 
 
 def mish(sums: Tensor, bias: Tensor) -> Tensor:
