@@ -82,7 +82,9 @@ class DiffusionPolicy:
             noise: [R, B * K, T, A], a state's actions one after the other.
         """
         of_time, of_state = self.network.context(weights, observations)
-        of_state = of_state.repeat_interleave(noise.shape[1] // observations.shape[1], dim=1)
+        candidates = noise.shape[1] // observations.shape[1]
+        if candidates > 1:
+            of_state = of_state.repeat_interleave(candidates, dim=1)
 
         def predict_noise(a_t: Tensor, t: int) -> Tensor:
             return self.network.eps_phi(weights, a_t, of_time[:, t - 1 : t], of_state)

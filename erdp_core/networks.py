@@ -106,11 +106,16 @@ class NoiseNetwork:
         return of_time, torch.bmm(observations, first[:, start + TIME_FEATURES :])
 
     def eps_phi(self, weights: Weights, a_t: Tensor, of_time: Tensor, of_state: Tensor) -> Tensor:
-        """The predicted noise [R, B, A] of a_t [R, B, A]; `of_time` [R, B, H] and `of_state` [R, B, H]."""
-        sums, bias = (
-            torch.baddbmm(of_state + of_time, a_t, weights["weight_1"][:, : self.action_size]),
-            weights["bias_1"],
-        )
+        """The predicted noise [R, B, A] of a_t [R, B, A].
+
+        of_time: [R, B, H], or [R, 1, H] where all of the batch is at one time. of_state: [R, B, H].
+        """
+        base, bias = of_state, weights["bias_1"]
+        if of_time.shape[1] == 1:
+            bias = bias + of_time.squeeze(1)
+        else:
+            base = of_state + of_time
+        sums = torch.baddbmm(base, a_t, weights["weight_1"][:, : self.action_size])
         *hidden, (last, last_bias) = hidden_names(self.layers)
         for weight, next_bias in hidden:
             sums, bias = torch.bmm(mish(sums, bias), weights[weight]), weights[next_bias]

@@ -104,7 +104,8 @@ class StepLoop:
     def _update(self) -> None:
         numbers = {name: values.index_select(0, self._position).squeeze(0) for name, values in self._block.items()}
         rows = numbers.pop("rows")
-        info = self.algorithm.update(Batch(*(column[rows] for column in self.data)), numbers)
+        batch = Batch(*(column.index_select(0, rows.flatten()).unflatten(0, rows.shape) for column in self.data))
+        info = self.algorithm.update(batch, numbers)
         self._position += 1
         self._done += 1
         finite = torch.stack([value for name, value in info.items() if name.endswith("loss")]).isfinite().all(dim=0)

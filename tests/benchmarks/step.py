@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +104,21 @@ def data_of(case: Case, device: torch.device) -> Batch:
 class Ours:
     """The trainer's own loop. `compiled` False: every pass as written; `captured` False: no graph on a GPU."""
 
-    def __init__(self, case: Case, device: torch.device, compiled: bool, captured: bool = False) -> None:
-        self.runs, self.compiled = case.runs, compiled
+    def __init__(
+        self,
+        case: Case,
+        device: torch.device,
+        compiled: bool,
+        captured: bool = False,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        self.runs, self.compiled, self.precision = case.runs, compiled, precision
         seeds = list(range(case.runs))
-        algorithm = make_algorithm([case.config] * case.runs, seeds, *SIZES[case.task], device)
+        trainer = replace(case.config.trainer, precision=str(precision).removeprefix("torch."))
+        config = replace(case.config, trainer=trainer)
+        algorithm = make_algorithm([config] * case.runs, seeds, *SIZES[case.task], device)
         generators = [stream(device, seed, "training") for seed in seeds]
-        self.loop = StepLoop(algorithm, data_of(case, device), generators, case.config.agent.batch_size, graph=captured)
+        self.loop = StepLoop(algorithm, data_of(case, device), generators, config.agent.batch_size, graph=captured)
 
     def steps(self, count: int) -> None:
         with contextlib.nullcontext() if self.compiled else fused.as_written():
@@ -119,7 +128,7 @@ class Ours:
 class Published:
     """The published structure: one run, whatever the pack."""
 
-    runs = 1
+    runs, precision = 1, torch.float32
 
     def __init__(self, case: Case, device: torch.device) -> None:
         ours = make_algorithm([case.config], [0], *SIZES[case.task], device)
@@ -138,8 +147,10 @@ def variants(device: torch.device) -> dict[str, Callable[[Case], Ours | Publishe
         "eager": lambda case: Ours(case, device, compiled=False),
         "compiled": lambda case: Ours(case, device, compiled=True),
     }
-    if device.type == "cuda":
+    captured = device.type == "cuda"
+    if captured:
         found["captured"] = lambda case: Ours(case, device, compiled=True, captured=True)
+    found["bfloat16"] = lambda case: Ours(case, device, compiled=True, captured=captured, precision=torch.bfloat16)
     return found
 
 
@@ -155,13 +166,13 @@ class Figure:
     """Of the published structure's milliseconds to these."""
     gflop: float
     share_of_peak: float
-    """Of the products' peak measured in the same rounds."""
+    """Of the peak of products of its precision, measured in the same rounds."""
     peak_gflops: float
     memory_mib: float | None
     """What steps take at their peak beyond data, weights and moments."""
 
 
-def measure(case: Case, device: torch.device, dtype: torch.dtype, rounds: int, seconds: float) -> Iterator[Figure]:
+def measure(case: Case, device: torch.device, rounds: int, seconds: float) -> Iterator[Figure]:
     """Every variant of a case, in turns of about so many seconds."""
     contenders = {name: make(case) for name, make in variants(device).items()}
     memory = {name: peak_memory(lambda one=one: one.steps(2), device) for name, one in contenders.items()}
@@ -172,9 +183,10 @@ def measure(case: Case, device: torch.device, dtype: torch.dtype, rounds: int, s
         started = time.perf_counter()
         one.steps(2)
         counts[name] = max(1, round(2 * seconds / (time.perf_counter() - started)))
-    peak = 0.0
+    peaks = dict.fromkeys([one.precision for one in contenders.values()], 0.0)
     for _ in range(rounds):
-        peak = max(peak, product_peak(device, dtype))
+        for precision, peak in peaks.items():
+            peaks[precision] = max(peak, product_peak(device, precision))
         for name, one in contenders.items():
             synchronise(device)
             started = time.perf_counter()
@@ -182,10 +194,9 @@ def measure(case: Case, device: torch.device, dtype: torch.dtype, rounds: int, s
             synchronise(device)
             best[name] = min(best[name], (time.perf_counter() - started) / counts[name] / one.runs * 1e3)
     for name, milliseconds in best.items():
+        ratio, peak = best["published"] / milliseconds, peaks[contenders[name].precision]
         share = case.gflop / milliseconds * 1e3 / peak
-        yield Figure(
-            asdict(case), name, milliseconds, best["published"] / milliseconds, case.gflop, share, peak, memory[name]
-        )
+        yield Figure(asdict(case), name, milliseconds, ratio, case.gflop, share, peak, memory[name])
 
 
 def line(figure: Figure) -> str:
@@ -214,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{'case':46} {'variant':10} {'ms/step':>8} {'ratio':>6} {'GFLOP':>7} {'of peak':>7} {'MiB':>8}")
     figures = []
     for case in PAPER if options.cases == "paper" else ALL:
-        for figure in measure(case, device, torch.float32, options.rounds, options.seconds):
+        for figure in measure(case, device, options.rounds, options.seconds):
             print(line(figure), flush=True)
             figures.append(asdict(figure))
     options.output.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n")
