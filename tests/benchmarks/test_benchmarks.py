@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks import evaluation, step
+from tests.benchmarks import evaluation, start, step
 from tests.benchmarks.machine import peak_memory
 
 CPU = torch.device("cpu")
@@ -45,3 +45,12 @@ def test_memory_of_a_call() -> None:
     if measured is None:
         pytest.skip("the system does not tell")
     assert 45 < measured < 70
+
+
+def test_a_start_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert start.main(["--rows", "2000", "--processes", "1"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:-2] for line in lines[1:]][-3:] == [["networks"], ["first", "step"], ["in", "all"]]
+    first, again = (sum(float(line[column]) for line in lines[1:-1]) for column in (-2, -1))
+    assert float(lines[-1][-2]) == pytest.approx(first, abs=0.05)
+    assert float(lines[-1][-1]) == pytest.approx(again, abs=0.05)
