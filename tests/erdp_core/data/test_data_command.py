@@ -194,7 +194,7 @@ def test_list_names_damage(capsys: pytest.CaptureFixture[str]) -> None:
     status, lines, errors = run(capsys, "list")
     table = listed(lines)
     assert (status, errors) == (1, [])
-    assert table["hopper-medium-v2"]["d4rl"] == ["Hopper-v4", "1.2", "damaged", "gym_mujoco_v2/hopper_medium-v2.hdf5"]
+    assert table["hopper-medium-v2"]["d4rl"] == ["Hopper-v4", "1.2", "unusable", "hopper_medium-v2.hdf5"]
     reason = " ".join(table["hopper-medium-v2"]["reason"])
     assert reason.startswith(f"{place()} is damaged, cut short or not an HDF5 file (")
     assert table["walker2d-medium-v2"]["d4rl"][1] == "missing"
