@@ -1,10 +1,11 @@
 """What every command line shares: one-line errors, exit status 2 for a user's mistake."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from erdp_core.errors import UserError
 
@@ -19,10 +20,28 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.register("action", None, _StoreOnce)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is."""
         self.exit(2, f"error: {message} (--help shows the options)\n")
+
+
+class _StoreOnce(argparse.Action):
+    """An option's value; giving the option again is a mistake, not a change of mind."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        given: set[str] = namespace.__dict__.setdefault("_given", set())
+        if option_string and self.dest in given:
+            parser.error(f"{option_string} is given twice" + (": put all after one" if self.nargs else ""))
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
 
 
 def counted(number: int, thing: str) -> str:
@@ -52,6 +71,10 @@ def run(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read the output has had enough; nothing more may go there, not even when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         print(f"error: {error.filename or 'a file'} cannot be used: {error.strerror or error}", file=sys.stderr)
         return 2

@@ -325,6 +325,8 @@ def check_layer(layer: Mapping[str, Any]) -> None:
     groups: dict[str, tuple[type[Any], ...]] = {**_OTHER_CLASSES, "agent": tuple(METHODS.values())}
     for group, values in layer.items():
         if group not in groups:
+            if not isinstance(values, Mapping):
+                raise ConfigError(f"setting {group!r} is in no group: put it into {', '.join(sorted(groups))}")
             raise ConfigError(f"unknown settings {group!r}: {suggestion(group, groups)}")
         if not isinstance(values, Mapping):
             raise ConfigError(f"settings {group}={values!r} are no names with values")

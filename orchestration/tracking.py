@@ -149,7 +149,7 @@ def command(argv: Sequence[str] | None) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad usage or an unreachable tracker."""
-    return run(command, argv)
+    return run(command, argv, "what MLflow has got stays; the same command adds the rest")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ def caption(frames: PlanFrames, protocol: str, scores: str = "scores") -> tuple[
             lines.append(f"{label}: the policy's own sample acts, instead of one chosen among {choice} candidates.")
     changes = _notes(frames, counted, "changes")
     if changes:
-        told = [change if of is None else f"{change} in {of}" for change, of in changes.items()]
+        # What all tasks share comes first: after a task's name it would be read as that task's.
+        in_order = sorted(changes.items(), key=lambda change: change[1] is not None)
+        told = [change if of is None else f"{change} in {of}" for change, of in in_order]
         lines.append(f"Agents differ from profile paper (in brackets): {', '.join(told)}.")
     for note, of in _notes(frames, counted, "notes").items():
         lines.append(f"Data{'' if of is None else f' of {of}'}: {note.removesuffix('.')}.")

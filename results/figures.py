@@ -150,7 +150,7 @@ def _score_limits(evaluations: pd.DataFrame) -> tuple[float, float]:
 
 def _axes(axes: Axes, limits: tuple[float, float], *, first_column: bool, last_row: bool, drawn: bool) -> None:
     axes.set_ylim(*limits)
-    axes.yaxis.set_major_locator(MultipleLocator(20))
+    axes.yaxis.set_major_locator(MultipleLocator(20) if limits[1] - limits[0] <= 200 else MaxNLocator(8))
     axes.grid(axis="y")
     if first_column:
         axes.set_ylabel("normalised score")

@@ -19,7 +19,7 @@ def command(argv: Sequence[str] | None) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad usage."""
-    return run(command, argv)
+    return run(command, argv, "what was drawn before is there")
 
 
 if __name__ == "__main__":

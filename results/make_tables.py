@@ -16,8 +16,9 @@ EXAMPLES = """\
 
 def _write(frames: PlanFrames, out: Path, protocol: str) -> list[Path]:
     table = build_table(frames, protocol)
+    paths = write_table(table, out)
     print(to_markdown(table))
-    return write_table(table, out)
+    return paths
 
 
 def command(argv: Sequence[str] | None) -> int:
@@ -27,7 +28,7 @@ def command(argv: Sequence[str] | None) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 2 bad usage."""
-    return run(command, argv)
+    return run(command, argv, "what was drawn before is there")
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def test_the_commands_of_the_readme_run(folder: Path, mirror: str) -> None:
         if command.startswith(tuple(ELSEWHERE)):
             continue
         smaller, expected = next(value for start, value in COMMANDS.items() if command.startswith(start))
-        words = [sys.executable, *shlex.split(command)[1:], *shlex.split(smaller)]
+        words = [sys.executable, *changed(shlex.split(command)[1:], shlex.split(smaller))]
         if words[1].startswith("results/"):
             words += ["--out", "out"]
         result = subprocess.run(
@@ -172,6 +172,17 @@ def test_the_commands_of_the_readme_run(folder: Path, mirror: str) -> None:
         for process in [*psutil.Process(server.pid).children(recursive=True), server]:
             process.terminate()
         server.wait(30)
+
+
+def changed(words: list[str], options: list[str]) -> list[str]:
+    """A command with other options, each in the place of its own; what --set sets is added."""
+    replaced = {option for option in options if option.startswith("--") and option != "--set"}
+    kept, skipping = [], False
+    for word in words:
+        skipping = word in replaced or (skipping and not word.startswith("--"))
+        if not skipping:
+            kept.append(word)
+    return [*kept, *options]
 
 
 def healthy(port: int) -> bool:

@@ -71,7 +71,9 @@ def _parser() -> tuple[argparse.ArgumentParser, Sequence[str]]:
         return command
 
     listed = add("list", _list, "every task, and which data are present for it", LIST_EXAMPLES)
-    listed.add_argument("--task-file", nargs="+", default=[], metavar="FILE.toml", help="and tasks of your own")
+    listed.add_argument(
+        "--task-file", nargs="+", action="extend", default=[], metavar="FILE.toml", help="and tasks of your own"
+    )
 
     download = add("download", _download, "get D4RL's files that are missing", DOWNLOAD_EXAMPLES)
     download.add_argument("tasks", nargs="+", metavar="TASK", help="a task, or a table of tasks such as antmaze or all")

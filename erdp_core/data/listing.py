@@ -31,7 +31,7 @@ class _Source:
 
 def print_list(tasks: Iterable[Task]) -> int:
     """Print a line for each task and one for each of its sources, as soon as it is read; then where they are looked
-    for. Returns 1 where some data are damaged, else 0.
+    for. Returns 1 where some data cannot be used, else 0.
     """
     status = 0
     print(_TASK_LINE.format("task", "D4RL's min", "D4RL's max", "steps"))
@@ -39,8 +39,7 @@ def print_list(tasks: Iterable[Task]) -> int:
     for task in tasks:
         print(_TASK_LINE.format(task.name, f"{task.reference_min:.10g}", f"{task.reference_max:.10g}", task.step_limit))
         for source in _sources(task):
-            damage = _print_source(task, source)
-            status = 1 if damage else status
+            status = 1 if _print_source(task, source) else status
     print("\nlooked for in")
     for what, folder, variable in _folders():
         state = "set by" if os.environ.get(variable) else "to be changed with"
@@ -52,7 +51,7 @@ def _sources(task: Task) -> Iterator[_Source]:
     if task.file is not None:
         yield _Source("file", task.file, task.environment, _present(Path(task.file)))
     if (d4rl := d4rl_path(task)) is not None and task.d4rl_file is not None:
-        yield _Source("d4rl", task.d4rl_file, task.environment, _present(d4rl))
+        yield _Source("d4rl", d4rl.name, task.environment, _present(d4rl))
     if task.minari_environment is not None:
         present = minari_paths(task)
         ids = [name for name in task.minari_ids if minari_folder(name) in present] or task.minari_ids
@@ -68,8 +67,8 @@ def _present(path: Path) -> tuple[Path, ...]:
 
 
 def _print_source(task: Task, source: _Source) -> bool:
-    """Print a source's line; returns whether it is damaged."""
-    environment, rows, rewarded, state, damage = source.environment, "", "", "missing", None
+    """Print a source's line; returns whether it cannot be used."""
+    environment, rows, rewarded, state, problem = source.environment, "", "", "missing", None
     if source.paths:
         try:
             file = source.paths[0] if source.name == "file" else None
@@ -78,12 +77,12 @@ def _print_source(task: Task, source: _Source) -> bool:
             environment, state = dataset.environment, dataset.fingerprint
             rows, rewarded = f"{len(rewards):,}", f"{int((rewards > 0).sum()):,}"
         except DataError as error:
-            state, damage = "damaged", str(error)
+            state, problem = "unusable", str(error)
     size = f"{_megabytes(source.paths):,.1f}" if source.paths else ""
     print(_SOURCE_LINE.format(source.name, environment.name, rows, rewarded, size, state, source.what), flush=True)
-    if damage:
-        print(f"          {damage}", flush=True)
-    return damage is not None
+    if problem:
+        print(f"          {problem}", flush=True)
+    return problem is not None
 
 
 def _megabytes(paths: Sequence[Path]) -> float:

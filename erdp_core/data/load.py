@@ -167,7 +167,8 @@ def evaluation_environment(
     if not known or _family(name) != _family(expected.name) or not _fits(name, options, expected):
         raise DataError(
             f"{path} was recorded in {name!r}, which does not fit {task.name} (evaluated in {expected.name}): give it "
-            f"to a task of its own family (run_table.py --evaluate-in {task.name}={expected.name} takes it anyway)"
+            "to a task of its own family (where sizes agree, "
+            f"run_table.py --evaluate-in {task.name}={expected.name} takes it)"
         )
     if name in PENS or expected.name not in BENCHMARK:
         return expected

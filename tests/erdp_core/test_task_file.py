@@ -152,6 +152,7 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, old: str, new: str, said:
         ('[settings.agent]\nalfa = 2', r"unknown setting agent.alfa: did you mean 'agent.alpha'"),
         ('[settings.agent]\nalpha = -2', r"agent.alpha=-2.0 is outside \[0.0, 100.0\]"),
         ('[settings.agnt]\nalpha = 2', r"unknown settings 'agnt': did you mean 'agent'"),
+        ('[settings]\nalpha = 2', r"setting 'alpha' is in no group: put it into agent"),
         ('[settings]\nagent = 2', r"settings agent=2 are no names with values"),
         ('[settings.agent]\nT = 2', r"agent.entropy=released needs agent.T >= 3, but"),
         ('[environment_options]\ng = 2', r"'Hopper-v5' has no option 'g': it takes none"),

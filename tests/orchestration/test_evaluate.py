@@ -155,6 +155,8 @@ def test_returns_differ_between_episodes(trained: Path) -> None:
 def test_successes_are_counted_only_where_a_return_is_one() -> None:
     returns = np.array([0.0, 1.0, 1.0])
     assert script.summary(get_task("antmaze-umaze-v0"), returns)[-1] == "successes: 2 of 3"
+    # References of 0 and 1 make no task one of successes.
+    assert "successes" not in script.summary(get_task("antmaze-umaze-v0"), 300 * returns)[-1]
     hopper = get_task("hopper-medium-v2")
     assert script.summary(hopper, np.array([3234.3])) == [
         "return: mean 3234.300 of 1 episode",

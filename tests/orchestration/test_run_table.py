@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -34,10 +35,17 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def arguments(ledger: Path, *more: str) -> list[str]:
-    return [
-        *(sys.executable, str(SCRIPT), "--table", "pointmaze", "--profile", "smoke", "--seeds", "2"),
-        *("--tasks", *TASKS, "--methods", "erdp,bc-diffusion", "--ledger", str(ledger), *more),
-    ]
+    """A command of eight runs, where nothing more is said of tasks, methods and so on."""
+    usual = {
+        "--table": ["pointmaze"],
+        "--profile": ["smoke"],
+        "--seeds": ["2"],
+        "--tasks": TASKS,
+        "--methods": ["erdp,bc-diffusion"],
+        "--ledger": [str(ledger)],
+    }
+    words = [word for option, values in usual.items() if option not in more for word in (option, *values)]
+    return [sys.executable, str(SCRIPT), *words, *more]
 
 
 def run(environment: dict[str, str], command: list[str], timeout: float = 240) -> subprocess.CompletedProcess[str]:
@@ -120,6 +128,14 @@ def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFa
     return ledger
 
 
+def command_line(process: psutil.Process) -> str:
+    """Nothing of one that has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_kill_9_loses_an_interval_at_most(
     environment: dict[str, str], tmp_path: Path, undisturbed: Path, victim: str
@@ -164,6 +180,23 @@ def test_an_unreachable_tracker_costs_nothing_but_a_warning(environment: dict[st
     filled = run(environment, [*fill, "--tracking-uri", f"sqlite:///{ledger}/mlflow.db"])
     assert filled.returncode == 0, filled.stderr
     assert_each_run_once(ledger, 1)
+
+
+def test_an_interrupt_ends_it_and_the_same_command_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
+    """An exit status of 0 would say that the table is complete."""
+    ledger, long = tmp_path / "runs", ("trainer.steps=4000", "trainer.interval=400")
+    command = arguments(ledger, "--tasks", "pointmaze-umaze", "--methods", "bc-diffusion", "--set", *long)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        assert "started at step 0" in next(line for line in process.stderr or () if "started" in line)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=240)
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "stopped: the same command goes on from what is done"
+    assert "finished" not in [folder.status for folder in Ledger.open(ledger).runs()]
+    filled = run(environment, command)
+    assert filled.returncode == 0, filled.stderr
+    assert_each_run_once(ledger, 2)
 
 
 def test_dry_run_and_help_are_quick_and_start_nothing(environment: dict[str, str], tmp_path: Path) -> None:

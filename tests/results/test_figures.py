@@ -57,6 +57,14 @@ def test_many_seeds_have_no_thin_lines(maker: Any) -> None:
     assert axes.get_ylim() == (-3.0, 120.0)
 
 
+@pytest.mark.parametrize("best", [80.0, 150.0, 1554.0, 2e6])
+def test_scores_of_any_size_have_few_ticks(maker: Any, best: float) -> None:
+    maker.run("pointmaze-umaze", "erdp", 0, [10.0, best])
+    maker.plan()
+    (axes,) = draw_curves(frames_of(maker)).axes
+    assert 4 <= len(axes.get_yticks()) <= 11
+
+
 def test_a_step_that_a_seed_lacks_is_left_out_of_the_mean() -> None:
     rows = [(0, 100, 1.0), (0, 200, 2.0), (0, 300, 3.0), (1, 100, 3.0), (1, 300, 5.0)]
     curve = mean_curve(pd.DataFrame(rows, columns=["seed", "step", "score"]))

@@ -126,7 +126,7 @@ def test_list_shows_the_registry_and_where_data_are_looked_for(
     assert table["kitchen-mixed-v0"]["d4rl"] == [
         "FrankaKitchen-v1",
         "missing",
-        "kitchen/kitchen_microwave_kettle_bottomburner_light-v0.hdf5",
+        "kitchen_microwave_kettle_bottomburner_light-v0.hdf5",
     ]
     assert table["antmaze-large-diverse-v0"]["minari"] == [
         "AntMaze_Large_Diverse_GR-v4",
@@ -154,7 +154,7 @@ def test_list_shows_what_is_present_and_reads_it_once(
     table = listed(lines)
     assert status == 0
     for name, source, what in (
-        ("hopper-medium-v2", "d4rl", ["gym_mujoco_v2/hopper_medium-v2.hdf5"]),
+        ("hopper-medium-v2", "d4rl", ["hopper_medium-v2.hdf5"]),
         ("hopper-medium-v2", "minari", ["mujoco/hopper/medium-v0"]),
         ("hopper-medium-expert-v2", "minari", ["mujoco/hopper/medium-v0", "+", "mujoco/hopper/expert-v0"]),
         ("pointmaze-umaze", "local", ["erdp/pointmaze-umaze-v0"]),
@@ -194,7 +194,7 @@ def test_list_names_damage(capsys: pytest.CaptureFixture[str]) -> None:
     status, lines, errors = run(capsys, "list")
     table = listed(lines)
     assert (status, errors) == (1, [])
-    assert table["hopper-medium-v2"]["d4rl"] == ["Hopper-v4", "1.2", "damaged", "gym_mujoco_v2/hopper_medium-v2.hdf5"]
+    assert table["hopper-medium-v2"]["d4rl"] == ["Hopper-v4", "1.2", "unusable", "hopper_medium-v2.hdf5"]
     reason = " ".join(table["hopper-medium-v2"]["reason"])
     assert reason.startswith(f"{place()} is damaged, cut short or not an HDF5 file (")
     assert table["walker2d-medium-v2"]["d4rl"][1] == "missing"
