@@ -1,12 +1,17 @@
-"""Runs that were never planned, on data that are nowhere: to be told apart, packed, estimated."""
+"""Runs that were never planned, on data that are nowhere; and planned ones that train in moments."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import h5py
+
 from erdp_core.config import RunConfig
+from erdp_core.data.transitions import Transitions
 from erdp_core.tasks import EnvironmentSpec, get_task
-from orchestration.plan import Run
-from tests.small import small_config
+from orchestration.plan import Run, make_plan
+from tests.small import SMALL, small_config, transitions
 
 DATASET = {
     "fingerprint": "0" * 16,
@@ -31,3 +36,27 @@ def made_run(seed: int = 0, config: RunConfig | None = None, **changes: Any) -> 
         seed,
     )
     return dataclasses.replace(run, **changes)
+
+
+def write_data(path: Path, data: Transitions) -> None:
+    """In D4RL's layout."""
+    with h5py.File(path, "w") as file:
+        for name in ("observations", "actions", "rewards", "terminals"):
+            file[name] = getattr(data, name)
+
+
+def planned_runs(folder: Path, seeds: Iterable[int], settings: Sequence[str], method: str = "erdp") -> list[Run]:
+    """Small runs on `transitions()`, which are written into a folder."""
+    write_data(folder / "data.hdf5", transitions())
+    plan = make_plan(
+        "pointmaze",
+        profile="smoke",
+        source="auto",
+        protocol="paper",
+        tasks=["pointmaze-umaze"],
+        methods=[method],
+        seeds=list(seeds),
+        settings=(*SMALL, *settings),
+        files={"pointmaze-umaze": folder / "data.hdf5"},
+    )
+    return list(plan.runs)

@@ -4,14 +4,13 @@ import ctypes
 import gc
 from pathlib import Path
 
-import h5py
 import psutil
 import pytest
 
 from orchestration.ledger import Ledger
 from orchestration.pack_work import KEPT_CHECKPOINTS, PackWork
-from orchestration.plan import make_plan
-from tests.small import SMALL, paying_environment, transitions
+from tests.orchestration.made_runs import planned_runs
+from tests.small import paying_environment
 
 STEPS, INTERVAL, SETTLED = 20_000, 1_000, 5
 ALLOWED = 2 * 2**20
@@ -29,22 +28,8 @@ def memory() -> int:
 @pytest.mark.parametrize("method", ["erdp", "bc-diffusion"])
 def test_twenty_thousand_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     monkeypatch.setattr("erdp_core.trainer.make_environment", paying_environment)
-    data = transitions()
-    with h5py.File(tmp_path / "data.hdf5", "w") as file:
-        for name in ("observations", "actions", "rewards", "terminals"):
-            file[name] = getattr(data, name)
-    plan = make_plan(
-        "pointmaze",
-        profile="smoke",
-        source="auto",
-        protocol="paper",
-        tasks=["pointmaze-umaze"],
-        methods=[method],
-        seeds=[0, 1],
-        settings=(*SMALL, f"trainer.steps={STEPS}", f"trainer.interval={INTERVAL}"),
-        files={"pointmaze-umaze": tmp_path / "data.hdf5"},
-    )
-    work = PackWork(Ledger.open(tmp_path / "runs", create=True), plan.runs, "cpu")
+    runs = planned_runs(tmp_path, [0, 1], [f"trainer.steps={STEPS}", f"trainer.interval={INTERVAL}"], method)
+    work = PackWork(Ledger.open(tmp_path / "runs", create=True), runs, "cpu")
     held, sizes_on_disk = [], []
     while not work.advance().done:
         held.append(memory())

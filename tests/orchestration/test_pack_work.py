@@ -7,17 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
-from erdp_core.data.transitions import Transitions
 from erdp_core.errors import DataError
 from erdp_core.trainer import Trainer
 from orchestration.ledger import Ledger, RunFolder, StorageError
 from orchestration.pack_work import PackWork
-from orchestration.plan import Run, make_plan
-from tests.small import SMALL, paying_environment, transitions
+from orchestration.plan import Run
+from tests.orchestration.made_runs import planned_runs, write_data
+from tests.small import paying_environment, transitions
 
 STEPS = ("trainer.steps=20", "trainer.interval=4", "agent.ema_from=2")
 
@@ -32,27 +31,9 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger.open(tmp_path / "runs", create=True)
 
 
-def write_data(path: Path, data: Transitions) -> None:
-    with h5py.File(path, "w") as file:
-        for name in ("observations", "actions", "rewards", "terminals"):
-            file[name] = getattr(data, name)
-
-
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Run]:
-    write_data(tmp_path / "data.hdf5", transitions())
-    plan = make_plan(
-        "pointmaze",
-        profile="smoke",
-        source="auto",
-        protocol="paper",
-        tasks=["pointmaze-umaze"],
-        methods=["erdp"],
-        seeds=[0, 1],
-        settings=(*SMALL, *STEPS),
-        files={"pointmaze-umaze": tmp_path / "data.hdf5"},
-    )
-    return list(plan.runs)
+    return planned_runs(tmp_path, [0, 1], STEPS)
 
 
 def work(ledger: Ledger, runs: list[Run], intervals: int | None = None) -> PackWork:

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-import h5py
 import pytest
 import torch
 
 from erdp_core.trainer import Trained, Trainer
 from orchestration.ledger import Ledger
 from orchestration.pack_work import PackWork
-from orchestration.plan import Run, make_plan
+from orchestration.plan import Run
 from orchestration.trainable import PackTrainable
-from tests.small import SMALL, paying_environment, transitions
+from tests.orchestration.made_runs import planned_runs
+from tests.small import paying_environment
 
 STEPS, INTERVAL = 12, 4
 
@@ -29,22 +29,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Run]:
-    data = transitions()
-    with h5py.File(tmp_path / "data.hdf5", "w") as file:
-        for name in ("observations", "actions", "rewards", "terminals"):
-            file[name] = getattr(data, name)
-    plan = make_plan(
-        "pointmaze",
-        profile="smoke",
-        source="auto",
-        protocol="paper",
-        tasks=["pointmaze-umaze"],
-        methods=["erdp"],
-        seeds=range(5),
-        settings=(*SMALL, f"trainer.steps={STEPS}", f"trainer.interval={INTERVAL}"),
-        files={"pointmaze-umaze": tmp_path / "data.hdf5"},
-    )
-    return list(plan.runs)
+    return planned_runs(tmp_path, range(5), [f"trainer.steps={STEPS}", f"trainer.interval={INTERVAL}"])
 
 
 @pytest.fixture
