@@ -158,6 +158,10 @@ def killed_halfway(ledger: Path, options: tuple[str, ...], variables: dict[str, 
     finally:
         with suppress(ProcessLookupError):  # where it ended by itself, which the loop above tells
             os.killpg(process.pid, signal.SIGKILL)
+        # Workers are in groups of their own, and would finish what they are at before they miss the driver.
+        for child in family:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         process.wait()
     # Ray's workers end when what started them is gone.
     assert not psutil.wait_procs(family, timeout=60)[1]
