@@ -66,10 +66,10 @@ def command(argv: Sequence[str] | None) -> int:
             print(f"  and open {link if link.startswith('http') else 'http://127.0.0.1:5000' + link}")
     failed = {one.run_id: ledger.run(one.run_id).failure() for one in plan.runs}
     problems |= {run_id: failure["reason"] for run_id, failure in failed.items() if failure}
-    if any(one.run_id not in problems for one in missing_runs(plan, ledger)):
-        raise KeyboardInterrupt  # Tune takes an interrupt for the wish to end, and returns
     for run_id, reason in problems.items():
         print(f"failed: {run_id}: {reason}", file=sys.stderr)
+    if any(one.run_id not in problems for one in missing_runs(plan, ledger)):
+        raise KeyboardInterrupt  # Tune takes an interrupt for the wish to end, and returns
     return 1 if problems or plan.gaps else 0
 
 
