@@ -14,8 +14,8 @@ from erdp_core.algorithms import Batch, Noise, State, numbers, read_run, stream,
 from erdp_core.config import ErdpConfig, RunConfig
 from erdp_core.diffusion_policy import DiffusionPolicy
 from erdp_core.ensemble import CriticEnsemble, lower_confidence_bound
-from erdp_core.networks import Weights
 from erdp_core.optimiser import Adam
+from erdp_core.weights import Weights
 
 ACTING_BYTES = 256 * 2**20
 """Bound on the memory that one chunk of acting may take."""

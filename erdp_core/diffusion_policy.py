@@ -8,9 +8,10 @@ from torch import Tensor
 
 from erdp_core.algorithms import Noise, numbers, stream
 from erdp_core.config import RunConfig
-from erdp_core.networks import NoiseNetwork, Weights
+from erdp_core.networks import NoiseNetwork
 from erdp_core.optimiser import Adam
 from erdp_core.sde import MeanRevertingSDE
+from erdp_core.weights import Weights
 
 
 class DiffusionPolicy:
@@ -60,9 +61,7 @@ class DiffusionPolicy:
         """L_diff [R], with the estimates of a_0 (Eq. 8) and the predicted noise it rests on, both [R, B, A]."""
         t, eps = noise["t"], noise["eps"]
         a_t = self.sde.diffuse(actions, t, eps)
-        of_time, of_state = self.network.context(self.weights, observations)
-        rows = (t - 1).unsqueeze(-1).expand(-1, -1, of_time.shape[-1])
-        eps_phi = self.network.eps_phi(self.weights, a_t, of_time.gather(1, rows), of_state)
+        eps_phi = self.network.eps_phi(self.weights, a_t, t, observations)
         loss = self.sde.diffusion_loss(self.config.diffusion_loss, actions, a_t, t, eps, eps_phi).mean(dim=(1, 2))
         return loss, self.sde.a_0_from_noise(a_t, t, eps_phi), eps_phi
 
@@ -81,12 +80,5 @@ class DiffusionPolicy:
             observations: [R, B, O].
             noise: [R, B * K, T, A], a state's actions one after the other.
         """
-        of_time, of_state = self.network.context(weights, observations)
-        candidates = noise.shape[1] // observations.shape[1]
-        if candidates > 1:
-            of_state = of_state.repeat_interleave(candidates, dim=1)
-
-        def predict_noise(a_t: Tensor, t: int) -> Tensor:
-            return self.network.eps_phi(weights, a_t, of_time[:, t - 1 : t], of_state)
-
+        predict_noise = self.network.sampler(weights, observations, noise.shape[1] // observations.shape[1])
         return self.sde.sample(predict_noise, noise.movedim(2, 0), self.config.action_clip)

@@ -1,8 +1,8 @@
 """The Q-ensemble of a pack of runs: M independent Mish MLPs on [s, a] as batched products.
 
-R runs, M critics, B batch, K actions a state, O observation size, A action size, H width. A run's members go through
-the network a few at a time, so that what lies between two layers stays in the processor's cache; gradients are written
-by hand, so that a piece goes forward and back before the next one, and none is computed that nobody uses.
+R runs, M critics, B batch, K actions a state, O observation size, A action size, H width. On a CPU a core takes a whole
+critic (`whole`). Elsewhere, and in bfloat16, all go layer by layer; on a CPU a few members at a time, so that what lies
+between two layers stays in the processor's cache. Gradients are written by hand: none is computed that nobody uses.
 """
 
 import math
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from erdp_core.fused import last_layer_, last_layer_back_, mish_and_slope_, mish_of_sum_
-from erdp_core.networks import Weights, hidden_names
+from erdp_core.networks import hidden_names
+from erdp_core.weights import Weights
+from erdp_core.whole import WholeNetworks
 
 Layers = list[tuple[Tensor, Tensor]]
 PIECE_BYTES = 2**21
@@ -47,6 +49,7 @@ class CriticEnsemble:
         for index, (weight, bias) in enumerate(hidden_names(layers)):
             out = 1 if index == layers - 1 else width
             self.shapes |= {weight: (M, width, out), bias: (M, 1, out)}
+        self._whole = WholeNetworks([("weight_1", "bias_1"), *hidden_names(layers)], self.shapes, M)
         self._buffers: dict[str, Tensor] = {}
         self._slopes_of = 0
         """Which call of `q_of_actions` the kept slopes are of."""
@@ -65,6 +68,9 @@ class CriticEnsemble:
     @torch.no_grad()
     def q(self, weights: Weights, observations: Tensor, actions: Tensor) -> Tensor:
         """Q of every member, [R, M, B * K], for states [R, B, O] and K actions of each, [R, B * K, A]; no gradients."""
+        if self._goes_whole(weights):
+            q = self._whole.outputs(weights, observations, actions, 0, self.observation_size)
+            return q.view(len(observations), self.M, -1)
         runs, states, _ = observations.shape
         candidates = actions.shape[1] // states
         observations, actions = observations.to(self.precision), actions.to(self.precision)
@@ -118,7 +124,11 @@ class CriticEnsemble:
             targets: y, [R, M, B].
             gradient: where it goes.
         """
-        pairs = torch.cat([observations, actions], dim=2).to(self.precision)
+        pairs = torch.cat([observations, actions], dim=2)
+        if self._goes_whole(weights):
+            scale = 2 / targets[0].numel()
+            return self._whole.regress(weights, pairs, targets.flatten(0, 1), scale, gradient).view_as(targets)
+        pairs = pairs.to(self.precision)
         q = torch.empty_like(targets)
         for run in range(len(q)):
             for members in self._pieces(q.shape[2], q.device):
@@ -172,9 +182,13 @@ class CriticEnsemble:
             yield index, of_layer
 
     def _q_and_slopes(self, weights: Weights, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        """Q [R, M, B] of [s, a] [R, B, O + A], and the slopes of the hidden layers [R, layers, M, B, H]."""
+        """Q [R, M, B] of [s, a] [R, B, O + A], and the slopes of the hidden layers."""
         runs, rows, _ = pairs.shape
         pairs = pairs.to(self.precision)
+        if self._goes_whole(weights):
+            slopes = self._buffer("slopes of all", pairs, (runs, self.M, self.layers, rows, self.width))
+            q, *_ = self._whole.forward(weights, pairs, keep_values=False, slopes=slopes)
+            return q.view(runs, self.M, rows), slopes
         q = torch.empty(runs, self.M, rows, device=pairs.device)
         slopes = self._buffer("slopes of all", pairs, (runs, self.layers, self.M, rows, self.width))
         for run in range(runs):
@@ -189,6 +203,10 @@ class CriticEnsemble:
     def _gradient_at_actions(self, weights: Weights, slopes: Tensor, of_q: Tensor) -> Tensor:
         """[R, B, A], from the gradient at Q [R, M, B]."""
         runs, _, rows = of_q.shape
+        if self._goes_whole(weights):
+            of_outputs, columns = of_q.flatten(0, 1).unsqueeze(2), slice(self.observation_size, None)
+            at_members, _ = self._whole.backward(weights, None, of_outputs, slopes, columns=columns)
+            return torch.sum(at_members.view(runs, self.M, rows, -1), dim=1)
         found = []
         for run in range(runs):
             of_actions = of_q.new_zeros(rows, weights["weight_1"].shape[2] - self.observation_size)
@@ -199,6 +217,9 @@ class CriticEnsemble:
                 of_actions += torch.bmm(of_layer, of_action).sum(dim=0, dtype=of_q.dtype)
             found.append(of_actions)
         return torch.stack(found)
+
+    def _goes_whole(self, weights: Weights) -> bool:
+        return self.precision == torch.float32 and self._whole.suit(weights)
 
     def _tensors(self, weights: Weights, run: int) -> Layers:
         """Weight and bias of every layer of a run, [M, inputs, outputs] and [M, 1, outputs]."""

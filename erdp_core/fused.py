@@ -32,6 +32,11 @@ def as_written() -> Iterator[None]:
         _as_written = before
 
 
+def runs_as_written() -> bool:
+    """Whether passes run as they are written."""
+    return _as_written
+
+
 class Fused:
     """A function of contiguous tensors, compiled when first called on a kind of device with numbers of a kind.
 

@@ -1,4 +1,4 @@
-"""The library of passes.cpp: built by a C++ compiler the first time that a kind of processor needs it, then kept."""
+"""The library of the C++ files: built by a compiler the first time that a kind of processor needs it, then kept."""
 
 import ctypes
 import functools
@@ -14,7 +14,9 @@ from pathlib import Path
 
 from erdp_core.data.cache import cache_root
 
-SOURCE = Path(__file__).with_name("passes.cpp")
+FOLDER = Path(__file__).parent
+SOURCES = [FOLDER / "passes.cpp", FOLDER / "whole_networks.cpp"]
+HEADERS = [FOLDER / "mish.h"]
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 
 
@@ -42,7 +44,7 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.CalledProcessError) as error:
         lines = str(getattr(error, "stderr", "") or error).splitlines()
         reason = next((line for line in lines if "error" in line), lines[0])
-        warnings.warn(f"{SOURCE.name} could not be compiled, steps take longer: {reason}", stacklevel=2)
+        warnings.warn(f"the passes over memory could not be compiled, steps take longer: {reason}", stacklevel=2)
         return None
 
 
@@ -57,16 +59,17 @@ def _load(command: list[str], folder: Path) -> ctypes.CDLL:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         made = Path(beside) / path.name
-        subprocess.run([*command, *FLAGS, str(SOURCE), "-o", str(made)], check=True, capture_output=True, text=True)
+        build = [*command, *FLAGS, *map(str, SOURCES), "-o", str(made)]
+        subprocess.run(build, check=True, capture_output=True, text=True)
         os.replace(made, path)
     return ctypes.CDLL(str(path))
 
 
 def _kind(command: list[str]) -> str:
-    """What the library depends on: its source, the compiler and how it is called, the processor."""
+    """What the library depends on: its sources, the compiler and how it is called, the processor."""
     version = subprocess.run([*command, "--version"], check=True, capture_output=True, text=True).stdout
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     processor = [platform.machine(), *sorted({line for line in lines if line.startswith(("model name", "flags"))})]
-    content = "\n".join([SOURCE.read_text(), *command, version, *FLAGS, *processor])
+    content = "\n".join([*(path.read_text() for path in (*SOURCES, *HEADERS)), *command, version, *FLAGS, *processor])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,52 +1,22 @@
 """The noise network of a pack of runs: every weight has a leading run axis.
 
-R runs, B batch, O observation size, A action size, H width. The first layer is one product a part of the input, so that
-what repeats over sampling steps is multiplied once.
+R runs, B batch, O observation size, A action size, H width, K actions a state. Layer by layer, the first one is a
+product for each part of the input, so that what repeats over sampling steps is multiplied once.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from erdp_core.fused import mish_and_slope_, mish_of_sum_
+from erdp_core.weights import Weights
+from erdp_core.whole import WholeNetworks
 
 TIME_FEATURES = 16
 TIME_HIDDEN = 32
-
-
-class Weights:
-    """Named tensors [R, *shape] that are views of one flat tensor [R, P], so that updates touch memory once."""
-
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], runs: int, device: torch.device | str) -> None:
-        self.shapes = dict(shapes)
-        self.flat = torch.zeros(runs, sum(math.prod(shape) for shape in shapes.values()), device=device)
-        """[R, P]"""
-        self._named = dict(self._views(self.flat))
-        self.of_run = [{name: tensor[run] for name, tensor in self._named.items()} for run in range(runs)]
-        """The tensors [*shape] of each run."""
-
-    def _views(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
-        start = 0
-        for name, shape in self.shapes.items():
-            size = math.prod(shape)
-            yield name, flat[:, start : start + size].view(flat.shape[0], *shape)
-            start += size
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._named[name]
-
-    def require_grad(self, required: bool) -> None:
-        """Whether graphs are kept for these weights."""
-        for tensor in self._named.values():
-            tensor.requires_grad_(required)
-
-    def gradient(self, loss: Tensor) -> Tensor:
-        """d loss / d flat, [R, P]. The weights must require gradients."""
-        gradients = torch.autograd.grad(loss, list(self._named.values()))
-        return torch.cat([gradient.reshape(self.flat.shape[0], -1) for gradient in gradients], dim=1)
 
 
 def hidden_names(layers: int) -> list[tuple[str, str]]:
@@ -78,6 +48,7 @@ class NoiseNetwork:
         angles = torch.arange(T).unsqueeze(1) * frequencies
         self.sinusoids = torch.cat([angles.sin(), angles.cos()], dim=1)
         """[T, 16], row t - 1"""
+        self._whole = WholeNetworks([("weight_1", "bias_1"), *hidden_names(layers)], self.shapes, members=1)
 
     def to(self, device: torch.device | str) -> "NoiseNetwork":
         """Move the constants."""
@@ -98,23 +69,44 @@ class NoiseNetwork:
         hidden = mish(torch.bmm(sinusoids, weights["time_weight_1"]), weights["time_bias_1"])
         return torch.baddbmm(weights["time_bias_2"].unsqueeze(1), hidden, weights["time_weight_2"])
 
-    def context(self, weights: Weights, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """What does not change along a sampling chain: first-layer parts of times [R, T, H] and states [R, B, H]."""
-        first = weights["weight_1"]
-        start = self.action_size
-        of_time = torch.bmm(self.time_embedding(weights), first[:, start : start + TIME_FEATURES])
-        return of_time, torch.bmm(observations, first[:, start + TIME_FEATURES :])
+    def eps_phi(self, weights: Weights, a_t: Tensor, t: Tensor, observations: Tensor) -> Tensor:
+        """The predicted noise [R, B, A] of a_t [R, B, A] at times t [R, B] in states [R, B, O]; with gradients."""
+        rows = (t - 1).unsqueeze(-1)
+        if self._whole.suit(weights):
+            embedding = self.time_embedding(weights).gather(1, rows.expand(-1, -1, TIME_FEATURES))
+            return self._whole.differentiable(weights, torch.cat([a_t, embedding, observations], dim=2))
+        of_time = self._of_time(weights)
+        base = self._of_state(weights, observations) + of_time.gather(1, rows.expand(-1, -1, of_time.shape[-1]))
+        return self._layer_by_layer(weights, a_t, base)
 
-    def eps_phi(self, weights: Weights, a_t: Tensor, of_time: Tensor, of_state: Tensor) -> Tensor:
-        """The predicted noise [R, B, A] of a_t [R, B, A].
+    def sampler(self, weights: Weights, observations: Tensor, candidates: int) -> Callable[[Tensor, int], Tensor]:
+        """eps_phi [R, B * K, A] of (a_t [R, B * K, A], t), K actions in each of the states [R, B, O]; no gradients."""
+        of_time = self._of_time(weights) + weights["bias_1"].unsqueeze(1)
+        if self._whole.suit(weights):
+            state_row = self.action_size + TIME_FEATURES
 
-        of_time: [R, B, H], or [R, 1, H] where all of the batch is at one time. of_state: [R, B, H].
-        """
-        base, bias = of_state, weights["bias_1"]
-        if of_time.shape[1] == 1:
-            bias = bias + of_time.squeeze(1)
+            def predict_noise(a_t: Tensor, t: int) -> Tensor:
+                return self._whole.outputs(weights, observations, a_t, state_row, 0, of_time[:, t - 1])
         else:
-            base = of_state + of_time
+            of_state = self._of_state(weights, observations).repeat_interleave(candidates, dim=1)
+
+            def predict_noise(a_t: Tensor, t: int) -> Tensor:
+                return self._layer_by_layer(weights, a_t, of_state, of_time[:, t - 1])
+
+        return predict_noise
+
+    def _of_time(self, weights: Weights) -> Tensor:
+        """The first layer's part of all times, [R, T, H]."""
+        first = weights["weight_1"][:, self.action_size : self.action_size + TIME_FEATURES]
+        return torch.bmm(self.time_embedding(weights), first)
+
+    def _of_state(self, weights: Weights, observations: Tensor) -> Tensor:
+        """The first layer's part of the states [R, B, O], [R, B, H]."""
+        return torch.bmm(observations, weights["weight_1"][:, self.action_size + TIME_FEATURES :])
+
+    def _layer_by_layer(self, weights: Weights, a_t: Tensor, base: Tensor, bias: Tensor | None = None) -> Tensor:
+        """eps_phi of a_t, base [R, B, H] being the first layer's part of times and states, bias [R, H] its own."""
+        bias = weights["bias_1"] if bias is None else bias
         sums = torch.baddbmm(base, a_t, weights["weight_1"][:, : self.action_size])
         *hidden, (last, last_bias) = hidden_names(self.layers)
         for weight, next_bias in hidden:

@@ -221,8 +221,7 @@ def test_paper_objective_equals_a_direct_computation() -> None:
     decay = torch.tensor([math.exp(-theta_bar[int(step)]) for step in t]).unsqueeze(-1)
     std = (1 - decay**2).sqrt()
     a_t = decay * batch.actions[0] + std * noise["eps"][0]
-    of_time, of_state = agent.policy.network.context(agent.policy.weights, batch.observations)
-    eps_phi = agent.policy.network.eps_phi(agent.policy.weights, a_t.unsqueeze(0), of_time[:, t - 1], of_state)[0]
+    eps_phi = agent.policy.network.eps_phi(agent.policy.weights, a_t.unsqueeze(0), noise["t"], batch.observations)[0]
     a_0 = (a_t - std * eps_phi) / decay
     lcbs, q_of_data = [], []
     for row in range(8):

@@ -9,8 +9,9 @@ import torch
 from erdp_core.agent import ERDP
 from erdp_core.algorithms import Batch, make_algorithm
 from erdp_core.config import RunConfig, resolve
-from erdp_core.networks import Weights
+from erdp_core.optimiser import Adam
 from erdp_core.tasks import get_task
+from erdp_core.weights import Weights
 
 REFERENCE = np.load(Path(__file__).parents[1] / "reference" / "erdp_update_reference.npz")
 ACTOR_NAMES = [
@@ -54,6 +55,20 @@ def flat(weights: Weights, name: str, run: int, transposed: bool) -> np.ndarray:
     return (tensor.T if transposed and "weight" in name else tensor).reshape(-1)[:48].numpy()
 
 
+def rounding(weights: Weights, optimiser: Adam, name: str, transposed: bool) -> np.ndarray:
+    """How far Adam's first step carries what rounding leaves of each of the first entries of a tensor.
+
+    Adam's first step is lr g / (|g| + 1e-8): where sums of large terms all but cancel, g is as small as 1e-8 and so is
+    what the order of the sum leaves. That is 1e-5 of the tensor's largest gradient at most: the reference's own entries
+    are as far from double precision.
+    """
+    second = dict(weights.views(optimiser.second_moment))[name][0]
+    gradient = (1000 * (second.T if transposed and "weight" in name else second)).sqrt()
+    left = 1.5e-5 * gradient.max()
+    steps = 3e-4 * (1e-8 * left / (gradient.flatten()[:48] + 1e-8) ** 2).clamp(max=1)
+    return steps.numpy()
+
+
 @pytest.mark.parametrize("runs", [1, 2])
 @pytest.mark.parametrize("variant", ["likelihood", "likelihood_maxq", "noise", "noise_maxq"])
 def test_two_updates_equal_the_published_implementation(variant: str, runs: int) -> None:
@@ -74,6 +89,7 @@ def test_two_updates_equal_the_published_implementation(variant: str, runs: int)
         packed(REFERENCE["batch/reward"][:, 0]),
         packed(1 - REFERENCE["batch/not_done"][:, 0]),
     )
+    tolerances: dict[str, np.ndarray] = {}
     for update in (1, 2):
         prefix = f"{variant}/update{update}/"
         draws = [REFERENCE[key] for key in sorted(REFERENCE) if key.startswith(prefix + "draw")]
@@ -95,6 +111,15 @@ def test_two_updates_equal_the_published_implementation(variant: str, runs: int)
             "critic_grad_norm": "critic_grad_norm",
             "actor_grad_norm": "actor_grad_norm",
         }
+        if update == 1:
+            for key, weights, optimiser, names in (
+                ("actor", agent.policy.weights, agent.policy.optimiser, ACTOR_NAMES),
+                ("critic", agent.critics, agent.critics_optimiser, CRITIC_NAMES),
+            ):
+                for name in names:
+                    tolerances[f"{key} {name}"] = 1e-6 + rounding(weights, optimiser, name, transposed=key == "actor")
+            wide = np.concatenate(list(tolerances.values())) > 2e-6
+            assert wide.mean() < 0.01
         for run in range(runs):
             for ours, theirs in expected.items():
                 assert info[ours][run].item() == pytest.approx(float(REFERENCE[prefix + theirs]), rel=1e-4), ours
@@ -105,4 +130,6 @@ def test_two_updates_equal_the_published_implementation(variant: str, runs: int)
             ):
                 for k, name in enumerate(names):
                     got = flat(weights, name, run, transposed=key == "actor")
-                    np.testing.assert_allclose(got, REFERENCE[f"{prefix}{key}/{k}"], atol=2e-6, err_msg=f"{key} {name}")
+                    expected_values = REFERENCE[f"{prefix}{key}/{k}"]
+                    tolerance = tolerances[f"{key.removesuffix('_target')} {name}"]
+                    assert (np.abs(got - expected_values) <= tolerance).all(), f"{key} {name} of update {update}"

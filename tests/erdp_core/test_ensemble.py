@@ -7,7 +7,7 @@ from torch import Tensor
 
 from erdp_core import ensemble as ensemble_module
 from erdp_core.ensemble import CriticEnsemble
-from erdp_core.networks import Weights
+from erdp_core.weights import Weights
 
 RUNS, BATCH, O, A, M, WIDTH = 2, 5, 4, 3, 5, 16
 

@@ -73,7 +73,9 @@ def test_a_compiler_that_fails_is_told(
         'test "$1" = --version && exit 0; echo "passes.cpp:1: warning: old"; echo "fatal error: no cmath" >&2; exit 1'
     )
     monkeypatch.setenv("CXX", fake_compiler(tmp_path, script))
-    with pytest.warns(UserWarning, match=r"passes.cpp could not be compiled, steps take longer: fatal error: no cmath"):
+    with pytest.warns(
+        UserWarning, match=r"the passes over memory could not be compiled, steps take longer: fatal error: no cmath"
+    ):
         assert library() is None
     assert built(tmp_path) == []
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from erdp_core.ensemble import CriticEnsemble, lower_confidence_bound
-from erdp_core.networks import NoiseNetwork, Weights
+from erdp_core.networks import NoiseNetwork
+from erdp_core.weights import Weights
 
 RUNS, BATCH, O, A, T, M, WIDTH = 2, 5, 4, 3, 6, 3, 16
 
@@ -47,14 +48,12 @@ def test_eps_phi_equals_a_plain_loop(layers: int) -> None:
     weights = filled(network.shapes)
     states, a_t = normal(RUNS, BATCH, O), normal(RUNS, BATCH, A, seed=2)
     t = torch.tensor([[1, 2, T, 3, 1], [T, T, 4, 5, 2]])
-    of_time, of_state = network.context(weights, states)
-    rows = (t - 1).unsqueeze(-1).expand(-1, -1, WIDTH)
-    ours = network.eps_phi(weights, a_t, of_time.gather(1, rows), of_state)
+    ours = network.eps_phi(weights, a_t, t, states)
     for run in range(RUNS):
         for row in range(BATCH):
             plain = plain_eps_phi(weights, run, layers, a_t[run, row], int(t[run, row]), states[run, row])
             torch.testing.assert_close(ours[run, row], plain, rtol=1e-4, atol=1e-5)
-    at_one_time = network.eps_phi(weights, a_t, of_time[:, 2:3], of_state)
+    at_one_time = network.sampler(weights, states, 1)(a_t, 3)
     plain = plain_eps_phi(weights, 1, layers, a_t[1, 4], 3, states[1, 4])
     torch.testing.assert_close(at_one_time[1, 4], plain, rtol=1e-4, atol=1e-5)
 
@@ -84,8 +83,7 @@ def test_gradients_equal_those_of_the_plain_loop() -> None:
     weights = filled(network.shapes)
     weights.require_grad(True)
     states, a_t, t = normal(RUNS, BATCH, O), normal(RUNS, BATCH, A, seed=2), 4
-    of_time, of_state = network.context(weights, states)
-    ours = weights.gradient((network.eps_phi(weights, a_t, of_time[:, t - 1 : t], of_state) ** 2).sum())
+    ours = weights.gradient((network.eps_phi(weights, a_t, torch.full((RUNS, BATCH), t), states) ** 2).sum())
     plain = torch.stack(
         [
             (plain_eps_phi(weights, run, 2, a_t[run, row], t, states[run, row]) ** 2).sum()
