@@ -98,10 +98,11 @@ class ERDP:
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean over batch and members of (Q^m - y^m)^2, [R] (Eq. 16); its gradient is in `critics_gradient`."""
         targets = self.target(batch, noise)
-        q = self.ensemble.regress(self.critics, batch.observations, batch.actions, targets, self.critics_gradient)
+        q, norm = self.ensemble.regress(self.critics, batch.observations, batch.actions, targets, self.critics_gradient)
         loss = ((q - targets) ** 2).mean(dim=(1, 2))
         return loss, {
             "critic_loss": loss,
+            "critic_grad_norm": norm,
             "q_mean": q.mean(dim=(1, 2)),
             "q_scale_of_data": q.abs().mean(dim=(1, 2)),
         }
@@ -147,9 +148,9 @@ class ERDP:
         scale = self.policy.learning_rate_scale(self.count)
 
         _, critic_info = self.critic_loss(batch, noise)
-        critic_info["critic_grad_norm"] = self.critics_optimiser.step(
-            self.critics_gradient.flat, self.count, scale, self.target_critics.flat, self.tau
-        )
+        followed = self.target_critics.flat, self.tau
+        norm = critic_info["critic_grad_norm"]
+        self.critics_optimiser.step(self.critics_gradient.flat, self.count, scale, *followed, norm)
 
         q_scale_of_data = critic_info.pop("q_scale_of_data")
         actor_loss, actor_info = self.actor_loss(batch, noise, q_scale_of_data)

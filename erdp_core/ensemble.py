@@ -115,8 +115,10 @@ class CriticEnsemble:
     @torch.no_grad()
     def regress(
         self, weights: Weights, observations: Tensor, actions: Tensor, targets: Tensor, gradient: Weights
-    ) -> Tensor:
-        """The gradient of each run's mean (Q^m - y^m)^2 over batch and members (Eq. 16); returns Q [R, M, B].
+    ) -> tuple[Tensor, Tensor]:
+        """The gradient of each run's mean (Q^m - y^m)^2 over batch and members (Eq. 16).
+
+        Returns Q [R, M, B] and the gradient's norm [R].
 
         Args:
             observations: [R, B, O].
@@ -127,7 +129,8 @@ class CriticEnsemble:
         pairs = torch.cat([observations, actions], dim=2)
         if self._goes_whole(weights):
             scale = 2 / targets[0].numel()
-            return self._whole.regress(weights, pairs, targets.flatten(0, 1), scale, gradient).view_as(targets)
+            q, norm = self._whole.regress(weights, pairs, targets.flatten(0, 1), scale, gradient)
+            return q.view_as(targets), norm
         pairs = pairs.to(self.precision)
         q = torch.empty_like(targets)
         for run in range(len(q)):
@@ -149,7 +152,7 @@ class CriticEnsemble:
                     else:
                         of_weight.copy_(torch.bmm(inputs[index].transpose(1, 2), of_layer.to(self.precision)))
                     torch.sum(of_layer, dim=1, keepdim=True, dtype=of_bias.dtype, out=of_bias)
-        return q
+        return q, torch.linalg.vector_norm(gradient.flat, dim=1)
 
     def q_of_actions(self, weights: Weights, observations: Tensor, actions: Tensor) -> Tensor:
         """Q of every member, [R, M, B], for pairs [R, B, O] and [R, B, A]; gradients go to the actions alone.

@@ -8,10 +8,11 @@
 
 namespace {
 
-// e^x for x <= 0, to 1e-7 of itself down to e^-87: 2^n e^r with |r| <= ln(2) / 2, ln(2) in two parts, e^r as its series
-// with the coefficients of the best polynomial.
-inline float exp_of_negative(float x) {
+// e^x to 1e-7 of itself, for -87 <= x <= 20; e^-87 and e^20 beyond, which does not show in Mish. 2^n e^r with
+// |r| <= ln(2) / 2, ln(2) in two parts, e^r as its series with the coefficients of the best polynomial.
+inline float bounded_exp(float x) {
   x = x < -87.0f ? -87.0f : x;
+  x = x > 20.0f ? 20.0f : x;
   const float n = std::nearbyint(x * 1.44269504f);
   const float r = std::fma(n, 2.12194440e-4f, std::fma(n, -0.693359375f, x));
   float series = 1.9875691500e-4f;
@@ -27,15 +28,21 @@ inline float exp_of_negative(float x) {
   return power * scale;
 }
 
-// `mish_parts` of fused.py.
-struct MishParts {
-  float small, numerator, denominator;
+struct Mish {
+  float value, slope;
 };
 
-inline MishParts mish_parts(float y) {
-  const float small = exp_of_negative(-std::fabs(y)), square = small * small;
-  const float numerator = y >= 0 ? 1 + 2 * small : square + 2 * small;
-  return {small, numerator, numerator + (y >= 0 ? 2 * square : 2.0f)};
+// tanh(softplus(y)) = e^y (e^y + 2) / (e^y (e^y + 2) + 2); its slope is 4 e^y (1 + e^y) over the denominator's square.
+// Nothing is squared that is small: numbers near the smallest there are take a processor many times as long.
+inline float mish_value(float y) {
+  const float exp = bounded_exp(y), numerator = exp * (exp + 2);
+  return y * (numerator / (numerator + 2));
+}
+
+inline Mish mish_and_slope_of(float y) {
+  const float exp = bounded_exp(y), numerator = exp * (exp + 2), inverse = 1 / (numerator + 2);
+  const float tanh = numerator * inverse, rise = 4 * exp * (1 + exp);
+  return {y * tanh, tanh + y * rise * (inverse * inverse)};
 }
 
 }  // namespace

@@ -48,7 +48,13 @@ class Adam:
 
     @torch.no_grad()
     def step(
-        self, gradient: Tensor, count: Tensor, scale: Tensor, follower: Tensor | None = None, tau: Tensor | None = None
+        self,
+        gradient: Tensor,
+        count: Tensor,
+        scale: Tensor,
+        follower: Tensor | None = None,
+        tau: Tensor | None = None,
+        norm: Tensor | None = None,
     ) -> Tensor:
         """One update; returns the norms [R] before clipping.
 
@@ -57,8 +63,10 @@ class Adam:
             count: updates including this one, a whole number.
             scale: factor on the learning rate (its decay), a number.
             follower: [R, P], goes by the fraction `tau` [R] from where it is to the new weights.
+            norm: of the gradient, [R], where it is known.
         """
-        norm: Tensor = torch.linalg.vector_norm(gradient, dim=1)
+        if norm is None:
+            norm = torch.linalg.vector_norm(gradient, dim=1)
         clip = (self.grad_norm / (norm + 1e-6)).clamp(max=1.0)
         # The corrections for moments that began at 0; in double precision, as they are next to 0 and 1.
         exact = count.double()

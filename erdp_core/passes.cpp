@@ -44,11 +44,7 @@ void mish_of_sum(T* x, const float* bias, int64_t b, int64_t n, int64_t h) {
       T* row = x + (i * n + j) * h;
       const float* add = bias + i * h;
 #pragma omp simd
-      for (int64_t k = 0; k < h; ++k) {
-        const float y = load(row[k]) + add[k];
-        const MishParts parts = mish_parts(y);
-        store(row + k, y * (parts.numerator / parts.denominator));
-      }
+      for (int64_t k = 0; k < h; ++k) store(row + k, mish_value(load(row[k]) + add[k]));
     }
 }
 
@@ -62,12 +58,9 @@ void mish_and_slope(T* x, const float* bias, T* value, int64_t b, int64_t n, int
       const float* add = bias + i * h;
 #pragma omp simd
       for (int64_t k = 0; k < h; ++k) {
-        const float y = load(row[k]) + add[k];
-        const MishParts parts = mish_parts(y);
-        const float inverse = 1 / parts.denominator, tanh = parts.numerator * inverse;
-        const float rise = 4 * (parts.small + parts.small * parts.small) * (y >= 0 ? parts.small : 1.0f);
-        store(out + k, y * tanh);
-        store(row + k, tanh + y * rise * (inverse * inverse));
+        const Mish mish = mish_and_slope_of(load(row[k]) + add[k]);
+        store(out + k, mish.value);
+        store(row + k, mish.slope);
       }
     }
 }

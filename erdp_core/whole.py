@@ -85,8 +85,12 @@ class WholeNetworks:
         )
         return found
 
-    def regress(self, weights: Weights, inputs: Tensor, targets: Tensor, scale: float, gradient: Weights) -> Tensor:
-        """Outputs [N, B] of networks with one output, and the gradient of scale / 2 * sum (output - target)^2.
+    def regress(
+        self, weights: Weights, inputs: Tensor, targets: Tensor, scale: float, gradient: Weights
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs [N, B] of networks with one output; the gradient of the loss, and its norm [R].
+
+        The loss is scale / 2 * sum (output - target)^2, for each run its own.
 
         Args:
             weights: the networks'.
@@ -95,16 +99,17 @@ class WholeNetworks:
             scale: factor on the loss.
             gradient: where it goes.
         """
+        runs = len(weights.flat)
         if len(targets) < torch.get_num_threads():
             # Cores beyond the networks take rows of them.
             found, slopes, values = self.forward(weights, inputs, keep_values=True)
             of_outputs = (found - targets.unsqueeze(2)).mul_(scale)
             gradient.flat.copy_(self.backward(weights, inputs, of_outputs, slopes, values)[1])
-            return found.squeeze(2)
-        found = torch.empty_like(targets, memory_format=torch.contiguous_format)
+            return found.squeeze(2), torch.linalg.vector_norm(gradient.flat, dim=1)
+        found, squares = torch.empty(targets.shape), torch.empty(len(targets))
         operands = _contiguous(inputs), _contiguous(targets), ctypes.c_float(scale), inputs.shape[1], found
-        self._call("whole_regress", weights, *operands, self._addresses(gradient))
-        return found
+        self._call("whole_regress", weights, *operands, self._addresses(gradient), squares)
+        return found, squares.view(runs, -1).sum(dim=1).sqrt()
 
     def forward(
         self, weights: Weights, inputs: Tensor, keep_values: bool, slopes: Tensor | None = None

@@ -76,11 +76,7 @@ void mish(float* x, const float* bias, int rows, int h) {
   for (int i = 0; i < rows; ++i) {
     float* row = x + int64_t(i) * h;
 #pragma omp simd
-    for (int k = 0; k < h; ++k) {
-      const float y = row[k] + bias[k];
-      const MishParts parts = mish_parts(y);
-      row[k] = y * (parts.numerator / parts.denominator);
-    }
+    for (int k = 0; k < h; ++k) row[k] = mish_value(row[k] + bias[k]);
   }
 }
 
@@ -91,12 +87,9 @@ void mish_with_slope(float* value, float* slope, const float* bias, int rows, in
     float* out = slope + int64_t(i) * h;
 #pragma omp simd
     for (int k = 0; k < h; ++k) {
-      const float y = row[k] + bias[k];
-      const MishParts parts = mish_parts(y);
-      const float inverse = 1 / parts.denominator, tanh = parts.numerator * inverse;
-      const float rise = 4 * (parts.small + parts.small * parts.small) * (y >= 0 ? parts.small : 1.0f);
-      row[k] = y * tanh;
-      out[k] = tanh + y * rise * (inverse * inverse);
+      const Mish mish = mish_and_slope_of(row[k] + bias[k]);
+      row[k] = mish.value;
+      out[k] = mish.slope;
     }
   }
 }
@@ -135,6 +128,13 @@ void column_sums(const float* x, float* out, int rows, int h, bool add) {
 #pragma omp simd
     for (int k = 0; k < h; ++k) out[k] += row[k];
   }
+}
+
+float sum_of_squares(const float* x, int64_t size) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t k = 0; k < size; ++k) sum += x[k] * x[k];
+  return sum;
 }
 
 // Back from the gradient at the outputs [rows, outputs]. `gradient`, if any: where that of the tensors goes, or is added;
@@ -240,10 +240,12 @@ void whole_outputs(
   }
 }
 
-// q [N, rows] of inputs [runs, rows, sizes[0]], and the gradient of scale * sum (q - targets)^2 / 2 for targets [N, rows].
+// q [N, rows] of inputs [runs, rows, sizes[0]], and the gradient of scale * sum (q - targets)^2 / 2 for targets [N, rows];
+// squares [N], the sum of each network's squared, taken while they are at hand.
 void whole_regress(
     const float* const* tensors, const int32_t* sizes, int64_t count, int64_t networks, int64_t runs, const float* inputs,
-    const float* targets, float scale, int64_t all_rows, float* q, float* const* gradients, int64_t threads) {
+    const float* targets, float scale, int64_t all_rows, float* q, float* const* gradients, float* squares,
+    int64_t threads) {
   const int64_t members = networks / runs;
 #pragma omp parallel num_threads(threads)
   {
@@ -264,6 +266,12 @@ void whole_regress(
         forward(net, of_rows, values, slopes, found, rows);
         for (int i = 0; i < rows; ++i) of_outputs[i] = scale * (found[i] - targets[n * all_rows + first + i]);
         backward(net, of_rows, values, slopes, of_outputs, gradients + 2 * count * n, first > 0, of_sums, rows);
+      }
+      squares[n] = 0;
+      for (int l = 0; l < count; ++l) {
+        const float* const* layer_gradient = gradients + 2 * (count * n + l);
+        squares[n] += sum_of_squares(layer_gradient[0], int64_t(sizes[l]) * sizes[l + 1]);
+        squares[n] += sum_of_squares(layer_gradient[1], sizes[l + 1]);
       }
     }
     set_threads(before);

@@ -26,7 +26,7 @@ from erdp_core.config import resolve
 from erdp_core.environments.make import make_environment
 from erdp_core.evaluation import evaluate
 from erdp_core.tasks import get_task
-from tests.benchmarks.machine import description, product_peak, synchronise
+from tests.benchmarks.machine import description, keep_memory, product_peak, synchronise
 from tests.benchmarks.published import PublishedERDP
 
 TASK = "antmaze-medium-play-v0"
@@ -136,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("benchmark-evaluation.json"))
     options = parser.parse_args(argv)
+    keep_memory()
     device = torch.device(options.device)
     machine = description(device)
     print(", ".join(f"{name} {value}" for name, value in machine.items()))

@@ -1,5 +1,6 @@
 """What the machine can do, measured beside what is timed on it: product peak, load, memory of a call."""
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -8,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+"""glibc's malloc.h"""
 
 
 def synchronise(device: torch.device) -> None:
@@ -32,6 +36,18 @@ def product_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3)
             synchronise(device)
             best = max(best, 2e-9 * size**3 / (time.perf_counter() - started))
     return best
+
+
+def keep_memory() -> None:
+    """Have what is freed be kept for what is allocated next, where the C library can.
+
+    Otherwise each large tensor comes as fresh pages from the system: a cost that depends on the machine's load, and
+    that the published structure, which allocates all the time, would pay alone.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        set_option = ctypes.CDLL("libc.so.6").mallopt
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)):
+            set_option(option, value)
 
 
 def peak_memory(call: Callable[[], object], device: torch.device) -> float | None:

@@ -29,7 +29,7 @@ from erdp_core.config import RunConfig, resolve
 from erdp_core.step_loop import StepLoop
 from erdp_core.tasks import get_task
 from orchestration.step_cost import step_gflop
-from tests.benchmarks.machine import description, peak_memory, product_peak, synchronise
+from tests.benchmarks.machine import description, keep_memory, peak_memory, product_peak, synchronise
 from tests.benchmarks.published import PublishedERDP
 
 SIZES = {"hopper-medium-v2": (11, 3), "antmaze-medium-play-v0": (29, 8)}
@@ -219,6 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="of a turn")
     parser.add_argument("--output", type=Path, default=Path("benchmark-step.json"))
     options = parser.parse_args(argv)
+    keep_memory()
     device = torch.device(options.device)
     machine = description(device)
     print(", ".join(f"{name} {value}" for name, value in machine.items()))

@@ -1,4 +1,4 @@
-"""The ensemble's gradients by hand against autograd on plain products, whatever the pieces it goes through in."""
+"""The ensemble's gradients by hand against autograd on plain products, whole or in whatever pieces it goes through."""
 
 import pytest
 import torch
@@ -8,12 +8,16 @@ from torch import Tensor
 from erdp_core import ensemble as ensemble_module
 from erdp_core.ensemble import CriticEnsemble
 from erdp_core.weights import Weights
+from erdp_core.whole import WholeNetworks
 
 RUNS, BATCH, O, A, M, WIDTH = 2, 5, 4, 3, 5, 16
 
 
-@pytest.fixture(params=["one piece", "pieces of 2", "pieces of 1"])
+@pytest.fixture(params=["whole", "one piece", "pieces of 2", "pieces of 1"])
 def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "whole":
+        return
+    monkeypatch.setattr(WholeNetworks, "suit", lambda self, weights: False)
     members = {"one piece": M, "pieces of 2": 2, "pieces of 1": 1}[request.param]
     monkeypatch.setattr(ensemble_module, "PIECE_BYTES", members * 4 * BATCH * WIDTH)
     monkeypatch.setattr(ensemble_module, "BLOCK_ROWS", 3 * members)
@@ -47,13 +51,14 @@ def test_regression_gradient_is_that_of_the_loss(layers: int) -> None:
     states, actions, targets = normal(RUNS, BATCH, O), normal(RUNS, BATCH, A, seed=2), normal(RUNS, M, BATCH, seed=3)
     gradient = Weights(ensemble.shapes, RUNS, "cpu")
     gradient.flat.fill_(torch.nan)  # all of it is to be written
-    q = ensemble.regress(weights, states, actions, targets, gradient)
+    q, norm = ensemble.regress(weights, states, actions, targets, gradient)
 
     weights.require_grad(True)
     expected_q = plain_q(ensemble, weights, torch.cat([states, actions], dim=2))
     expected = weights.gradient(((expected_q - targets) ** 2).mean(dim=(1, 2)).sum())
     torch.testing.assert_close(q, expected_q.detach(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradient.flat, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm, expected.norm(dim=1), rtol=1e-5, atol=0)
 
 
 @pytest.mark.usefixtures("pieces")
@@ -104,7 +109,7 @@ def test_bfloat16_is_float32_but_for_its_rounding(layers: int) -> None:
     found: list[list[Tensor]] = []
     for ensemble in (exact, rough):
         gradient = Weights(ensemble.shapes, RUNS, "cpu")
-        q = ensemble.regress(weights, states, actions.detach(), targets, gradient)
+        q, _ = ensemble.regress(weights, states, actions.detach(), targets, gradient)
         q_of_actions = ensemble.q_of_actions(weights, states, actions)
         of_actions = torch.autograd.grad((targets * q_of_actions).sum(), actions)[0]
         plain = ensemble.q(weights, states, actions.detach())

@@ -11,8 +11,15 @@ from torch import Tensor
 from erdp_core.ensemble import CriticEnsemble, lower_confidence_bound
 from erdp_core.networks import NoiseNetwork
 from erdp_core.weights import Weights
+from erdp_core.whole import WholeNetworks
 
 RUNS, BATCH, O, A, T, M, WIDTH = 2, 5, 4, 3, 6, 3, 16
+
+
+@pytest.fixture(autouse=True, params=["whole", "layer by layer"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "layer by layer":
+        monkeypatch.setattr(WholeNetworks, "suit", lambda self, weights: False)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
