@@ -10,7 +10,7 @@ help:
 	@echo "                (3 mazes, 2 methods, 3 seeds), write the table and its figures"
 	@echo "make test       the tests that take minutes at most"
 	@echo "make test-slow  the long tests, and those that kill processes"
-	@echo "make benchmark  steps and evaluations timed beside the published structure"
+	@echo "make benchmark  steps, where their time goes, and evaluations, beside the published structure"
 	@echo "make lint       ruff and mypy"
 	@echo "make setup      only install, into $(VENV) (the others do it themselves)"
 	@echo
@@ -32,6 +32,7 @@ test-slow: setup
 
 benchmark: setup
 	"$(RUN)" -m tests.benchmarks.step
+	"$(RUN)" -m tests.benchmarks.breakdown
 	"$(RUN)" -m tests.benchmarks.evaluation
 
 lint: setup

@@ -46,6 +46,7 @@ class Fused:
 
     def __init__(self, function: Callable[..., Tensor], *shapes: str, hidden: Sequence[int] = ()) -> None:
         self._function = function
+        self.name = function.__name__.strip("_")
         self._shapes = shapes
         self._hidden = hidden
         self._compiled: dict[tuple[str, tuple[torch.dtype, ...]], Callable[..., object]] = {}
@@ -84,7 +85,7 @@ class Fused:
         expected = tuple(dtypes[0] if index in self._hidden else torch.float32 for index in range(len(dtypes)))
         if library is None or dtypes != expected or dtypes[0] not in (torch.float32, torch.bfloat16):
             return None
-        name = f"{self._function.__name__.strip('_')}_{str(dtypes[0]).removeprefix('torch.')}"
+        name = f"{self.name}_{str(dtypes[0]).removeprefix('torch.')}"
         function = getattr(library, name)
         letters = sorted(set("".join(self._shapes)) - {"1"}, key="bnhp".index)
         function.argtypes = [ctypes.c_void_p] * len(self._shapes) + [ctypes.c_int64] * len(letters)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmarks import evaluation, start, step
+from erdp_core import fused
+from tests.benchmarks import breakdown, evaluation, start, step
 from tests.benchmarks.machine import peak_memory
 
 CPU = torch.device("cpu")
@@ -29,6 +30,21 @@ def test_every_variant_of_a_step_is_measured() -> None:
         assert 0 < figure.share_of_peak < 1.2
         assert str(round(figure.gflop, 1)) in step.line(figure)
     assert figures["published"].ratio == 1
+
+
+def test_a_step_is_broken_down() -> None:
+    case = step.Case(step.HOPPER, M=4)
+    published = breakdown.breakdown(step.Published(case, CPU), 2, CPU)
+    ours = breakdown.breakdown(step.Ours(case, CPU, compiled=True), 2, CPU)
+    assert list(published.values()) == sorted(published.values(), reverse=True)
+    assert {"products", "Mish", "Adam and averages", "waiting for a number"} <= set(published)
+    assert "waiting for a number" not in {kind for kind, milliseconds in ours.items() if milliseconds > 0.5}
+    assert sum(ours.values()) < sum(published.values())
+    with fused.as_written():
+        as_written = breakdown.breakdown(step.Ours(case, CPU, compiled=False), 2, CPU)
+    assert "networks as a whole" not in as_written
+    assert breakdown.kind_of("aten::bmm") == "products"
+    assert breakdown.kind_of("aten::no_such") == breakdown.OTHER
 
 
 def test_an_evaluation_is_measured(tmp_path: Path) -> None:
