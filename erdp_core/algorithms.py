@@ -1,5 +1,7 @@
 """What every method offers the trainer, and the way from a config to a method."""
 
+import importlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -34,6 +36,9 @@ class Algorithm(Protocol):
 
     device: torch.device
 
+    def prepare(self, data: Batch) -> None:
+        """Take what the method needs of the data as a whole, columns [N, ...]; before the first step."""
+
     def draw_noise(self, generator: torch.Generator, steps: int) -> dict[str, Tensor]:
         """Everything random in `steps` updates of ONE run, each tensor [steps, ...]."""
 
@@ -63,6 +68,53 @@ class Algorithm(Protocol):
         """The inverse of `policy_state`."""
 
 
+class Agent:
+    """What the methods have in common: updates counted, rates that fall, states as slices of tensors [R, ...]."""
+
+    def __init__(self, configs: Sequence[RunConfig], device: torch.device) -> None:
+        self.device = device
+        self.count = torch.zeros((), dtype=torch.int64, device=device)
+        """Updates."""
+        self.steps = configs[0].trainer.steps
+        self.lr_decay = configs[0].agent.lr_decay
+
+    def prepare(self, data: Batch) -> None:
+        """Nothing is needed of the data as a whole."""
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that training changes, each [R, ...]."""
+        raise NotImplementedError
+
+    @property
+    def acting_tensors(self) -> dict[str, Tensor]:
+        """Those that acting needs."""
+        raise NotImplementedError
+
+    def learning_rate_scale(self) -> Tensor:
+        """Factor on the learning rates at this update, in double precision."""
+        if self.lr_decay == "off":
+            return torch.ones_like(self.count, dtype=torch.float64)
+        return 0.5 * (1 + torch.cos((self.count.double() - 1) * (math.pi / self.steps)))
+
+    def state(self, run: int) -> State:
+        """Everything that training of a run goes on from, but its random streams."""
+        return {"count": int(self.count), **read_run(self.tensors, run)}
+
+    def load_state(self, run: int, state: State) -> None:
+        """The inverse of `state`."""
+        self.count.fill_(state["count"])
+        write_run(self.tensors, run, state)
+
+    def policy_state(self, run: int) -> State:
+        """What acting needs of a run."""
+        return read_run(self.acting_tensors, run)
+
+    def load_policy_state(self, run: int, state: State) -> None:
+        """The inverse of `policy_state`."""
+        write_run(self.acting_tensors, run, state)
+
+
 def make_algorithm(
     configs: Sequence[RunConfig],
     seeds: Sequence[int],
@@ -79,13 +131,22 @@ def make_algorithm(
     for config in configs[1:]:
         if structure(config) != structure(configs[0]):
             raise ValueError("the runs of a pack must share method and structure")
-    if configs[0].method == "erdp":
-        from erdp_core.agent import ERDP
+    module, name = IMPLEMENTATIONS[configs[0].method]
+    made: Algorithm = getattr(importlib.import_module(module), name)(
+        configs, seeds, observation_size, action_size, torch.device(device)
+    )
+    return made
 
-        return ERDP(configs, seeds, observation_size, action_size, torch.device(device))
-    from erdp_core.baselines.bc_diffusion import BcDiffusion
 
-    return BcDiffusion(configs, seeds, observation_size, action_size, torch.device(device))
+IMPLEMENTATIONS = {
+    "erdp": ("erdp_core.agent", "ERDP"),
+    "bc-diffusion": ("erdp_core.baselines.bc_diffusion", "BcDiffusion"),
+    "diffusion-ql": ("erdp_core.baselines.diffusion_ql", "DiffusionQL"),
+    "bc": ("erdp_core.baselines.bc", "BC"),
+    "td3-bc": ("erdp_core.baselines.td3_bc", "TD3BC"),
+    "iql": ("erdp_core.baselines.iql", "IQL"),
+}
+"""Module and class of each method; a method is imported when it is first made."""
 
 
 def stream(device: torch.device | str, seed: int, purpose: str, *indices: int) -> torch.Generator:

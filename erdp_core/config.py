@@ -1,137 +1,34 @@
-"""Every setting of a run, and the only place where a default lives.
+"""A run's settings, from a task, a method and a profile: `resolve`.
 
-The defaults of the classes are the paper's common setting (arXiv 2402.04080, appendix and Table 6); `DOMAINS` holds
-what differs from domain to domain, `PROFILES` what a smaller profile shrinks.
+The methods' own settings and their defaults are in `agent_configs`, what differs from domain to domain in
+`hyperparameters`; `PROFILES` holds what a smaller profile shrinks.
 """
 
 import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from erdp_core.agent_configs import METHODS, PACKED_NUMBERS, AgentConfig
 from erdp_core.errors import ConfigError, suggestion
+from erdp_core.hyperparameters import agent_settings, schedule
+from erdp_core.settings import check, check_value, number
 from erdp_core.tasks import Task
-
-
-def _number(default: Any, low: float, high: float) -> Any:
-    return field(default=default, metadata={"low": low, "high": high})
-
-
-def _check(prefix: str, config: Any) -> None:
-    """Check each field of a config against its declared type, choices and limits; whole numbers become floats."""
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        checked = _check_value(f"{prefix}.{item.name}", value, type(config), item.name)
-        object.__setattr__(config, item.name, checked)
-
-
-def _check_value(key: str, value: Any, cls: type[Any], name: str) -> Any:
-    """The value as its field holds it. Raises ConfigError that names what is allowed."""
-    hint = typing.get_type_hints(cls)[name]
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise ConfigError(f"{key}={value!r} is not one of {', '.join(map(str, choices))}")
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{key}={value!r} is not of type {hint.__name__}")
-    limits = cls.__dataclass_fields__[name].metadata
-    if "low" in limits and not limits["low"] <= value <= limits["high"]:
-        raise ConfigError(f"{key}={value!r} is outside [{limits['low']}, {limits['high']}]")
-    return value
-
-
-@dataclass(frozen=True)
-class DiffusionPolicyConfig:
-    """What every method with a diffusion policy has: the SDE, the noise network and its optimiser."""
-
-    T: int = _number(5, 1, 1000)
-    """Diffusion steps."""
-    width: int = _number(256, 1, 8192)
-    """Units of each hidden layer, of the noise network and of the critics."""
-    layers: int = _number(3, 1, 16)
-    """Hidden layers, of the noise network and of the critics."""
-    diffusion_loss: Literal["likelihood", "noise"] = "likelihood"
-    """`noise`: mean (eps_phi - eps)^2; `likelihood`: IR-SDE's maximum-likelihood loss."""
-    action_clip: bool = False
-    """Clamp the estimate of a_0 to [-1, 1] at every sampling step (the final action always is)."""
-    batch_size: int = _number(256, 1, 65536)
-    actor_lr: float = _number(3e-4, 0.0, 1.0)
-    grad_norm: float = _number(4.0, 0.0, 1e6)
-    """Limit of the gradient norm, of the actor and of all critics together; 0 means no limit."""
-    lr_decay: Literal["off", "cosine"] = "off"
-    """`cosine`: both learning rates fall to 0 over the run's steps as a half cosine."""
-
-    def __post_init__(self) -> None:
-        _check("agent", self)
-
-
-@dataclass(frozen=True)
-class BcDiffusionConfig(DiffusionPolicyConfig):
-    """Behaviour cloning with ERDP's SDE: the diffusion loss alone, one sample to act."""
-
-
-@dataclass(frozen=True)
-class ErdpConfig(DiffusionPolicyConfig):
-    """Entropy-regularised diffusion policy with Q-ensembles, https://arxiv.org/abs/2402.04080.
-
-    actor:   L_diff - lambda E[LCB(s, a_0^) - alpha log p(a_1^ | a_T, s)]            (Eq. 15)
-    critic:  mean over batch and members of (Q^m - r - gamma Q_target^m(s', a'))^2   (Eq. 16)
-    LCB:     mean_m Q_m - beta std_m Q_m                                             (Eq. 17)
-    """
-
-    M: int = _number(64, 1, 1024)
-    """Critics of the ensemble."""
-    alpha: float = _number(0.01, 0.0, 100.0)
-    """Temperature of the entropy."""
-    beta: float = _number(4.0, 0.0, 100.0)
-    """Pessimism of the lower confidence bound."""
-    eta: float = _number(1.0, 0.0, 1000.0)
-    """Weight of the Q loss against the diffusion loss."""
-    gamma: float = _number(0.99, 0.0, 1.0)
-    tau: float = _number(0.005, 0.0, 1.0)
-    """Step of the target critics towards the critics, each update."""
-    critic_lr: float = _number(3e-4, 0.0, 1.0)
-    max_q_backup: bool = False
-    """Back up the maximum over `max_q_actions` sampled next actions, per member."""
-    max_q_actions: int = _number(10, 1, 1000)
-    objective: Literal["released", "paper"] = "released"
-    """Scaling of the Q and entropy terms: as published in code, or as printed (Eq. 15). See agent.py."""
-    entropy: Literal["released", "paper"] = "released"
-    """Form of log p(a_1 | a_T): as published in code, or as printed (Eq. 14). See entropy.py."""
-    candidates: int = _number(50, 1, 10000)
-    """Actions sampled to act; one is chosen with softmax(LCB of the target critics). 1: no choice."""
-    ema_decay: float = _number(0.995, 0.0, 1.0)
-    """Decay of the averaged policy that samples the actions of the critics' targets."""
-    ema_every: int = _number(5, 1, 1_000_000)
-    ema_from: int = _number(1000, 0, 1_000_000_000)
-    """First step of the averaging; before it the averaged policy is the initial one."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        needed = {"released": 3, "paper": 2}[self.entropy]
-        if self.alpha != 0 and self.T < needed:
-            raise ConfigError(
-                f"agent.entropy={self.entropy} needs agent.T >= {needed}, but agent.T={self.T}: "
-                f"raise agent.T or set agent.alpha=0 (it is {self.alpha})"
-            )
 
 
 @dataclass(frozen=True)
 class TrainerConfig:
     """How long to train, and how often to evaluate and checkpoint."""
 
-    steps: int = _number(1_000_000, 1, 1_000_000_000)
-    interval: int = _number(50_000, 1, 1_000_000_000)
+    steps: int = number(1_000_000, 1, 1_000_000_000)
+    interval: int = number(50_000, 1, 1_000_000_000)
     """Steps from one evaluation (and checkpoint) to the next."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of what the critics' hidden layers multiply; weights, sums, Q and everything of the policy are float32."""
 
     def __post_init__(self) -> None:
-        _check("trainer", self)
+        check("trainer", self)
         if self.steps % self.interval:
             raise ConfigError(
                 f"trainer.steps={self.steps} is not a multiple of trainer.interval={self.interval}: change one of them"
@@ -142,18 +39,12 @@ class TrainerConfig:
 class EvaluationConfig:
     """What one evaluation is."""
 
-    episodes: int = _number(100, 1, 100_000)
+    episodes: int = number(100, 1, 100_000)
     one_candidate: bool = False
     """Also evaluate the policy's own sample (candidates = 1), to tell learning from re-ranking."""
 
     def __post_init__(self) -> None:
-        _check("evaluation", self)
-
-
-AgentConfig = BcDiffusionConfig | ErdpConfig
-ALGORITHM_VERSIONS: Mapping[str, int] = {"erdp": 1, "bc-diffusion": 1}
-"""Raised whenever a change makes the same run come out with other numbers; part of a run's id."""
-METHODS: Mapping[str, type[AgentConfig]] = {"erdp": ErdpConfig, "bc-diffusion": BcDiffusionConfig}
+        check("evaluation", self)
 
 
 @dataclass(frozen=True)
@@ -196,42 +87,6 @@ def _build(prefix: str, cls: type[Any], settings: Mapping[str, Any]) -> Any:
             raise ConfigError(f"unknown setting {prefix}.{name}: {suggestion(name, names)}")
     return cls(**settings)
 
-
-# What differs from domain to domain: Table 6 of the paper (arXiv 2402.04080, appendix), lengths and episodes from its
-# text. `pointmaze` is ours and follows AntMaze, without the maximum in the backup (as Table 6 for the umaze) and with
-# Gym's eta: at 2, in the small profile, one of three seeds never left a score of 0 on the umaze.
-DOMAINS: Mapping[str, Mapping[str, Any]] = {
-    "gym": {
-        "agent": {"actor_lr": 3e-4, "eta": 1.0, "max_q_backup": False, "grad_norm": 4.0,
-                  "diffusion_loss": "likelihood", "action_clip": False, "T": 5},
-        "trainer": {"steps": 2_000_000, "interval": 50_000},
-        "evaluation": {"episodes": 10},
-    },
-    "antmaze": {
-        "agent": {"actor_lr": 3e-4, "eta": 2.0, "max_q_backup": True, "grad_norm": 4.0,
-                  "diffusion_loss": "noise", "action_clip": True, "T": 5},
-        "trainer": {"steps": 1_000_000, "interval": 50_000},
-        "evaluation": {"episodes": 100},
-    },
-    "adroit": {
-        "agent": {"actor_lr": 3e-5, "eta": 0.1, "max_q_backup": False, "grad_norm": 8.0,
-                  "diffusion_loss": "noise", "action_clip": True, "T": 10},
-        "trainer": {"steps": 1_000_000, "interval": 50_000},
-        "evaluation": {"episodes": 100},
-    },
-    "kitchen": {
-        "agent": {"actor_lr": 3e-4, "eta": 0.005, "max_q_backup": False, "grad_norm": 10.0,
-                  "diffusion_loss": "likelihood", "action_clip": False, "T": 10},
-        "trainer": {"steps": 1_000_000, "interval": 50_000},
-        "evaluation": {"episodes": 100},
-    },
-    "pointmaze": {
-        "agent": {"actor_lr": 3e-4, "eta": 1.0, "max_q_backup": False, "grad_norm": 4.0,
-                  "diffusion_loss": "noise", "action_clip": True, "T": 5},
-        "trainer": {"steps": 1_000_000, "interval": 50_000},
-        "evaluation": {"episodes": 100},
-    },
-}  # fmt: skip
 
 # What a profile changes, for all domains ("*") and then for one. `paper` changes nothing. `quick` trains Gym's and
 # Kitchen's policies with the noise loss, as the likelihood loss of Table 6 needs several times its steps: on
@@ -286,7 +141,8 @@ def resolve(task: Task, method: str, profile: str, settings: Sequence[str] = ())
     if method not in METHODS:
         raise ConfigError(f"unknown method {method!r}: {suggestion(method, METHODS)}")
     layers: list[Mapping[str, Any]] = [
-        DOMAINS[task.domain],
+        schedule(task.domain),
+        {"agent": agent_settings(method, task)},
         task.settings,
         PROFILES[profile].get("*", {}),
         PROFILES[profile].get(task.domain, {}),
@@ -335,7 +191,7 @@ def check_layer(layer: Mapping[str, Any]) -> None:
             if not owners:
                 raise ConfigError(f"unknown setting {group}.{name}: {suggestion(f'{group}.{name}', _fields())}")
             for cls in owners:
-                _check_value(f"{group}.{name}", value, cls, name)
+                check_value(f"{group}.{name}", value, cls, name)
 
 
 def check_settings(settings: Sequence[str], methods: Sequence[str]) -> None:
@@ -379,10 +235,6 @@ def _parse_value(key: str, text: str, hint: Any) -> Any:
         return hint(text)
     except ValueError:
         raise ConfigError(f"{key}={text!r} is not of type {hint.__name__}") from None
-
-
-# Settings that may differ between the runs of a pack: they are vectors [R], not structure.
-PACKED_NUMBERS = frozenset({"alpha", "beta", "eta", "gamma", "tau", "actor_lr", "critic_lr", "grad_norm", "ema_decay"})
 
 
 def structure(config: RunConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The Q-ensemble of a pack of runs: M independent Mish MLPs on [s, a] as batched products.
+"""The Q-ensemble of a pack of runs: M independent MLPs on [s, a] as batched products.
 
 R runs, M critics, B batch, K actions a state, O observation size, A action size, H width. On a CPU a core takes a whole
 critic (`whole`). Elsewhere, and in bfloat16, all go layer by layer; on a CPU a few members at a time, so that what lies
@@ -7,17 +7,19 @@ between two layers stays in the processor's cache. Gradients are written by hand
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from erdp_core.fused import last_layer_, last_layer_back_, mish_and_slope_, mish_of_sum_
-from erdp_core.networks import hidden_names
+from erdp_core.fused import last_layer_, last_layer_back_
+from erdp_core.networks import Activation, activate_, activate_with_slope_, hidden_names
 from erdp_core.weights import Weights
 from erdp_core.whole import WholeNetworks
 
 Layers = list[tuple[Tensor, Tensor]]
+Start = Literal["published", "linear"]
+"""How critics begin: `CriticEnsemble.initialise`."""
 PIECE_BYTES = 2**21
 """Of one layer's values in a piece, on a CPU; elsewhere a run goes through in one piece."""
 BLOCK_ROWS = 512
@@ -35,6 +37,7 @@ class CriticEnsemble:
         width: int,
         layers: int,
         precision: torch.dtype = torch.float32,
+        activation: Activation = "mish",
     ) -> None:
         """precision: of hidden values, the gradients at them and what they are multiplied with; sums are float32."""
         self.M = M
@@ -42,6 +45,7 @@ class CriticEnsemble:
         self.layers = layers
         self.observation_size = observation_size
         self.precision = precision
+        self.activation = activation
         self.shapes: dict[str, tuple[int, ...]] = {
             "weight_1": (M, observation_size + action_size, width),
             "bias_1": (M, 1, width),
@@ -49,16 +53,27 @@ class CriticEnsemble:
         for index, (weight, bias) in enumerate(hidden_names(layers)):
             out = 1 if index == layers - 1 else width
             self.shapes |= {weight: (M, width, out), bias: (M, 1, out)}
-        self._whole = WholeNetworks([("weight_1", "bias_1"), *hidden_names(layers)], self.shapes, M)
+        self._whole = WholeNetworks(
+            [("weight_1", "bias_1"), *hidden_names(layers)], self.shapes, M, activation == "relu"
+        )
         self._buffers: dict[str, Tensor] = {}
         self._slopes_of = 0
         """Which call of `q_of_actions` the kept slopes are of."""
 
-    def initialise(self, weights: Mapping[str, Tensor], generator: torch.Generator) -> None:
-        """One run's critics as published: hidden weights uniform +-1/sqrt(width), biases 0.1, the last layer +-3e-3."""
+    def initialise(self, weights: Mapping[str, Tensor], generator: torch.Generator, start: Start = "published") -> None:
+        """One run's critics.
+
+        `published`: as ERDP's, hidden weights uniform +-1/sqrt(width), biases 0.1, the last layer +-3e-3; `linear`: as
+        torch's linear layers, weights and biases uniform +-1/sqrt(inputs).
+        """
         last = f"_{self.layers + 1}"
+        inputs = self.width
         for name, tensor in weights.items():
-            if name.endswith(last):
+            if name.startswith("weight"):
+                inputs = tensor.shape[1]
+            if start == "linear":
+                tensor.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
+            elif name.endswith(last):
                 tensor.uniform_(-3e-3, 3e-3, generator=generator)
             elif name.startswith("weight"):
                 tensor.uniform_(-1 / math.sqrt(self.width), 1 / math.sqrt(self.width), generator=generator)
@@ -92,16 +107,18 @@ class CriticEnsemble:
         if states == rows:
             pairs = torch.cat([observations, actions], dim=1)
             torch.bmm(pairs.expand(members, -1, -1), weight, out=hidden)
-            mish_of_sum_(hidden, bias)
+            activate_(self.activation, hidden, bias)
         else:
             of_action, of_state = weight[:, self.observation_size :], weight[:, : self.observation_size]
             torch.bmm(actions.expand(members, -1, -1), of_action, out=hidden)
             # What a state's actions share is multiplied once.
             base = torch.bmm(observations.expand(members, -1, -1), of_state) + bias
-            mish_of_sum_(hidden.view(members * states, rows // states, -1), base.view(members * states, 1, -1))
+            activate_(
+                self.activation, hidden.view(members * states, rows // states, -1), base.view(members * states, 1, -1)
+            )
         for weight, bias in layers[1:-1]:
             torch.bmm(hidden, weight, out=spare)
-            mish_of_sum_(spare, bias)
+            activate_(self.activation, spare, bias)
             hidden, spare = spare, hidden
         return self._output(layers, hidden)
 
@@ -114,7 +131,13 @@ class CriticEnsemble:
 
     @torch.no_grad()
     def regress(
-        self, weights: Weights, observations: Tensor, actions: Tensor, targets: Tensor, gradient: Weights
+        self,
+        weights: Weights,
+        observations: Tensor,
+        actions: Tensor,
+        targets: Tensor,
+        gradient: Weights,
+        factor: float = 1,
     ) -> tuple[Tensor, Tensor]:
         """The gradient of each run's mean (Q^m - y^m)^2 over batch and members (Eq. 16).
 
@@ -125,10 +148,11 @@ class CriticEnsemble:
             actions: [R, B, A].
             targets: y, [R, M, B].
             gradient: where it goes.
+            factor: on the loss.
         """
         pairs = torch.cat([observations, actions], dim=2)
         if self._goes_whole(weights):
-            scale = 2 / targets[0].numel()
+            scale = factor * 2 / targets[0].numel()
             q, norm = self._whole.regress(weights, pairs, targets.flatten(0, 1), scale, gradient)
             return q.view_as(targets), norm
         pairs = pairs.to(self.precision)
@@ -144,7 +168,7 @@ class CriticEnsemble:
                 inputs = [pairs[run].expand(shape[1], -1, -1), *values]
                 found = self._forward(layers, inputs[0], slopes, values)
                 q[run, members] = found.squeeze(2)
-                of_output = (found - targets[run, members].unsqueeze(2)).mul_(2 / q[run].numel())
+                of_output = (found - targets[run, members].unsqueeze(2)).mul_(factor * 2 / q[run].numel())
                 for index, of_layer in self._backward(layers, slopes, of_output):
                     of_weight, of_bias = gradients[index]
                     if self.precision == of_weight.dtype:
@@ -166,7 +190,7 @@ class CriticEnsemble:
         """Q [m, B, 1] of m members; fills the values and slopes of the hidden layers, each [m, B, H]."""
         for (weight, bias), slope, value in zip(layers[:-1], slopes, values, strict=True):
             torch.bmm(inputs, weight, out=slope)
-            mish_and_slope_(slope, bias, value)
+            activate_with_slope_(self.activation, slope, bias, value)
             inputs = value
         return self._output(layers, inputs)
 

@@ -46,7 +46,7 @@ def released(sde: MeanRevertingSDE, a_0: Tensor, a_T: Tensor) -> Tensor:
     residual is (earlier - later e^{-theta_bar}); and the times 0, 1, T stand one step too late (1, 2, T), so that
     it needs T >= 3.
     """
-    a_1 = a_0 * (1 - sde.at[1].theta * sde.dt)
+    a_1 = a_0 * (1 - sde.at[1].rate)
     times = {0: sde.at[1].theta_bar, 1: sde.at[2].theta_bar, sde.T: sde.at[sde.T].theta_bar}
 
     def log_transition(earlier: Tensor, s: int, later: Tensor, t: int) -> Tensor:

@@ -16,7 +16,7 @@ from erdp_core.data.cache import cache_root
 
 FOLDER = Path(__file__).parent
 SOURCES = [FOLDER / "passes.cpp", FOLDER / "whole_networks.cpp"]
-HEADERS = [FOLDER / "mish.h"]
+HEADERS = [FOLDER / "activations.h"]
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 
 

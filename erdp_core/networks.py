@@ -6,7 +6,7 @@ product for each part of the input, so that what repeats over sampling steps is 
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from erdp_core.fused import mish_and_slope_, mish_of_sum_
 from erdp_core.weights import Weights
 from erdp_core.whole import WholeNetworks
 
+Activation = Literal["mish", "relu"]
 TIME_FEATURES = 16
 TIME_HIDDEN = 32
 
@@ -32,6 +33,7 @@ class NoiseNetwork:
 
     def __init__(self, observation_size: int, action_size: int, T: int, width: int, layers: int) -> None:
         self.layers = layers
+        self.width = width
         self.action_size = action_size
         self.shapes: dict[str, tuple[int, ...]] = {
             "time_weight_1": (TIME_FEATURES, TIME_HIDDEN),
@@ -114,6 +116,23 @@ class NoiseNetwork:
         # A product with so few columns is several times as fast where each of them lies together.
         columns = weights[last].transpose(1, 2).contiguous()
         return torch.bmm(mish(sums, bias), columns.transpose(1, 2)) + weights[last_bias].unsqueeze(1)
+
+
+def activate_(activation: Activation, x: Tensor, bias: Tensor) -> None:
+    """x = activation(x + bias), for x [b, n, h] and bias [b, 1, h]."""
+    if activation == "mish":
+        mish_of_sum_(x, bias)
+    else:
+        x.copy_((x.float() + bias).relu_())
+
+
+def activate_with_slope_(activation: Activation, x: Tensor, bias: Tensor, value: Tensor) -> None:
+    """value = activation(x + bias), x = its slope there."""
+    if activation == "mish":
+        mish_and_slope_(x, bias, value)
+    else:
+        value.copy_((x.float() + bias).relu_())
+        x.copy_(value > 0)
 
 
 def mish(sums: Tensor, bias: Tensor) -> Tensor:

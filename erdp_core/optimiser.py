@@ -55,6 +55,7 @@ class Adam:
         follower: Tensor | None = None,
         tau: Tensor | None = None,
         norm: Tensor | None = None,
+        active: Tensor | None = None,
     ) -> Tensor:
         """One update; returns the norms [R] before clipping.
 
@@ -64,7 +65,10 @@ class Adam:
             scale: factor on the learning rate (its decay), a number.
             follower: [R, P], goes by the fraction `tau` [R] from where it is to the new weights.
             norm: of the gradient, [R], where it is known.
+            active: whether anything is to change, a truth value; None: yes.
         """
+        changed = (self.flat.detach(), self.first_moment, self.second_moment)
+        before = None if active is None else [tensor.clone() for tensor in changed]
         if norm is None:
             norm = torch.linalg.vector_norm(gradient, dim=1)
         clip = (self.grad_norm / (norm + 1e-6)).clamp(max=1.0)
@@ -79,4 +83,7 @@ class Adam:
                 adam_(*adam)
             else:
                 adam_followed_(follower[run], tau[run], *adam)
+        if before is not None and active is not None:
+            for tensor, old in zip(changed, before, strict=True):
+                tensor.copy_(torch.where(active, tensor, old))
         return norm

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "mish.h"
+#include "activations.h"
 
 namespace {
 
@@ -58,7 +58,7 @@ void mish_and_slope(T* x, const float* bias, T* value, int64_t b, int64_t n, int
       const float* add = bias + i * h;
 #pragma omp simd
       for (int64_t k = 0; k < h; ++k) {
-        const Mish mish = mish_and_slope_of(load(row[k]) + add[k]);
+        const Activated mish = mish_of(load(row[k]) + add[k]);
         store(out + k, mish.value);
         store(row + k, mish.slope);
       }

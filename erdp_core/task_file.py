@@ -31,9 +31,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from erdp_core.agent_configs import METHODS
 from erdp_core.command_line import user_path
-from erdp_core.config import DOMAINS, METHODS, check_layer, resolve
+from erdp_core.config import check_layer, resolve
 from erdp_core.errors import UserError, suggestion
+from erdp_core.hyperparameters import SCHEDULES
 from erdp_core.tasks import CUSTOM, TABLES, EnvironmentSpec, Task, add_task
 
 REQUIRED = ("name", "like", "environment", "reference_min", "reference_max")
@@ -82,8 +84,8 @@ def _task(path: Path, content: Mapping[str, Any]) -> Task:
         raise UserError(f"name={name!r} is not of letters, digits, - and _ (64 at most), as folders are named by it")
     if name in {*TABLES, CUSTOM}:
         raise UserError(f"name={name!r} is a table's: take another one")
-    if domain not in DOMAINS:
-        raise UserError(f"like={domain!r} is no domain: {suggestion(domain, DOMAINS)}")
+    if domain not in SCHEDULES:
+        raise UserError(f"like={domain!r} is no domain: {suggestion(domain, SCHEDULES)}")
     low, high = (_number(content, key) for key in ("reference_min", "reference_max"))
     if not 0 < high - low < math.inf:
         raise UserError(f"reference_min={low:g} is not below reference_max={high:g}, or too far")

@@ -1,6 +1,6 @@
 """The registry of tasks: where each one's data and environment are, and how its returns become scores.
 
-Reference scores are D4RL's. A task's settings are those of its domain in `erdp_core.config`.
+Reference scores are D4RL's. A task's settings are those of its domain in `erdp_core.hyperparameters`.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Task:
 
     name: str
     domain: str
-    """Key of `erdp_core.config.DOMAINS`, and the table that the task belongs to."""
+    """Key of `erdp_core.hyperparameters.SCHEDULES`, and the table that the task belongs to."""
     d4rl_file: str | None
     """Path of the data on D4RL's host; the last part is the file's name in D4RL's cache folder."""
     local_id: str | None

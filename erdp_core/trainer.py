@@ -72,6 +72,7 @@ class Trainer:
         self.data = Batch(*(torch.from_numpy(column).to(self.device) for column in columns))
         sizes = data.observations.shape[1], data.actions.shape[1]
         self.algorithm = make_algorithm(configs, seeds, *sizes, self.device)
+        self.algorithm.prepare(self.data)
         self.generators = [stream(self.device, seed, "training") for seed in seeds]
         self._loop = StepLoop(self.algorithm, self.data, self.generators, configs[0].agent.batch_size)
         self.failed_at: list[int | None] = [None] * len(self.configs)

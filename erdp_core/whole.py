@@ -1,4 +1,4 @@
-"""Mish networks that a CPU goes through as a whole: a core takes some rows of one through all layers, and back.
+"""Networks that a CPU goes through as a whole: a core takes some rows of one through all layers, and back.
 
 What lies between two layers stays in the core's cache, where layer by layer it would go to memory and come back. The
 work is whole_networks.cpp's, its products those of the library that torch multiplies with; float32 only.
@@ -28,8 +28,13 @@ ROWS = 128
 class WholeNetworks:
     """The networks of a pack whose tensors are named in `layers`, weight and bias of each product, first to last."""
 
-    def __init__(self, layers: Sequence[tuple[str, str]], shapes: Mapping[str, tuple[int, ...]], members: int) -> None:
-        """shapes: of all tensors of a run, in their order in memory; those of M members lie one after the other."""
+    def __init__(
+        self, layers: Sequence[tuple[str, str]], shapes: Mapping[str, tuple[int, ...]], members: int, relu: bool = False
+    ) -> None:
+        """
+        shapes: of all tensors of a run, in their order in memory; those of M members lie one after the other.
+        relu: in place of Mish.
+        """
         starts, start = {}, 0
         for name, shape in shapes.items():
             starts[name] = start
@@ -43,6 +48,7 @@ class WholeNetworks:
             [shapes[layers[0][0]][-2], *(shapes[weight][-1] for weight, _ in layers)], dtype=np.int32
         )
         self.members = members
+        self.relu = relu
         self.hidden = len(layers) - 1
         self.width = int(self._sizes[1])
         self.outputs_size = int(self._sizes[-1])
@@ -173,7 +179,7 @@ class WholeNetworks:
         library = _library()
         assert library is not None
         runs = len(weights.flat)
-        whole = (self._addresses(weights), self._sizes, self.hidden + 1, runs * self.members, runs)
+        whole = (self._addresses(weights), self._sizes, self.hidden + 1, int(self.relu), runs * self.members, runs)
         # What an address is taken of lives until the call is over.
         arguments = [
             ctypes.c_void_p(one.data_ptr())

@@ -1,8 +1,8 @@
-// Mish networks gone through as a whole: a core takes some rows of one network through all of its layers, and back, so
+// Networks gone through as a whole: a core takes some rows of one network through all of its layers, and back, so
 // that what lies between two layers stays in that core's cache. Products are those of the library torch multiplies with.
 //
 // All numbers are float, rows lie one after the other. A network has `count` products; sizes[0] are its inputs, sizes[l + 1]
-// what product l gives. tensors[2 l] is weight l [sizes[l], sizes[l + 1]], tensors[2 l + 1] its bias. Of N networks those of
+// what product l gives; hidden layers have one width, and Mish or, where `relu` is not 0, ReLU. tensors[2 l] is weight l [sizes[l], sizes[l + 1]], tensors[2 l + 1] its bias. Of N networks those of
 // a run follow one another, and have the run's inputs; N = runs x members.
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <memory>
 
-#include "mish.h"
+#include "activations.h"
 
 namespace {
 
@@ -62,6 +62,7 @@ float* workspace(int64_t floats) {
 struct Network {
   const int32_t* sizes;
   int count;
+  bool relu;
   const float* const* tensors;
 
   int hidden() const { return count - 1; }
@@ -71,25 +72,38 @@ struct Network {
   const float* bias(int l) const { return tensors[2 * l + 1]; }
 };
 
-// x = mish(x + bias), x [rows, h].
-void mish(float* x, const float* bias, int rows, int h) {
+// x = activation(x + bias), x [rows, h].
+void activate(bool relu, float* x, const float* bias, int rows, int h) {
   for (int i = 0; i < rows; ++i) {
     float* row = x + int64_t(i) * h;
+    if (relu) {
 #pragma omp simd
-    for (int k = 0; k < h; ++k) row[k] = mish_value(row[k] + bias[k]);
+      for (int k = 0; k < h; ++k) row[k] = relu_of(row[k] + bias[k]).value;
+    } else {
+#pragma omp simd
+      for (int k = 0; k < h; ++k) row[k] = mish_value(row[k] + bias[k]);
+    }
   }
 }
 
-// value = mish(x + bias), slope = mish'(x + bias), x being where the values go.
-void mish_with_slope(float* value, float* slope, const float* bias, int rows, int h) {
+// value = activation(x + bias), slope = its slope there, x being where the values go.
+void activate_with_slope(bool relu, float* value, float* slope, const float* bias, int rows, int h) {
   for (int i = 0; i < rows; ++i) {
-    float* row = value + int64_t(i) * h;
-    float* out = slope + int64_t(i) * h;
+    float *row = value + int64_t(i) * h, *out = slope + int64_t(i) * h;
+    if (relu) {
 #pragma omp simd
-    for (int k = 0; k < h; ++k) {
-      const Mish mish = mish_and_slope_of(row[k] + bias[k]);
-      row[k] = mish.value;
-      out[k] = mish.slope;
+      for (int k = 0; k < h; ++k) {
+        const Activated found = relu_of(row[k] + bias[k]);
+        row[k] = found.value;
+        out[k] = found.slope;
+      }
+    } else {
+#pragma omp simd
+      for (int k = 0; k < h; ++k) {
+        const Activated found = mish_of(row[k] + bias[k]);
+        row[k] = found.value;
+        out[k] = found.slope;
+      }
     }
   }
 }
@@ -116,7 +130,7 @@ void forward(
     const Network& net, const float* inputs, float* const* values, float* const* slopes, float* out, int rows) {
   for (int l = 0; l < net.hidden(); ++l) {
     product(l ? values[l - 1] : inputs, net.sizes[l], net.weight(l), values[l], rows, net.sizes[l], net.sizes[l + 1], 0);
-    mish_with_slope(values[l], slopes[l], net.bias(l), rows, net.sizes[l + 1]);
+    activate_with_slope(net.relu, values[l], slopes[l], net.bias(l), rows, net.sizes[l + 1]);
   }
   last_product(net, values[net.hidden() - 1], out, rows);
 }
@@ -195,7 +209,7 @@ void whole_use(void* multiply, void* threads) {
 // [runs, states * share, of_action]; `action_row` and `state_row` say at which rows of weight 0 they begin. first_bias
 // [runs, sizes[1]], if any, takes the place of bias 0.
 void whole_outputs(
-    const float* const* tensors, const int32_t* sizes, int64_t count, int64_t networks, int64_t runs, const float* states,
+    const float* const* tensors, const int32_t* sizes, int64_t count, int64_t relu, int64_t networks, int64_t runs, const float* states,
     const float* actions, const float* first_bias, int64_t state_count, int64_t share, int64_t of_state, int64_t of_action,
     int64_t state_row, int64_t action_row, float* outputs, int64_t threads) {
   const int64_t members = networks / runs;
@@ -206,7 +220,7 @@ void whole_outputs(
 #pragma omp for collapse(2) schedule(dynamic)
     for (int64_t n = 0; n < networks; ++n)
       for (int64_t at = 0; at < blocks; ++at) {
-        const Network net{sizes, int(count), tensors + 2 * count * n};
+        const Network net{sizes, int(count), relu != 0, tensors + 2 * count * n};
         const int64_t run = n / members, first = at * block;
         const int some = int(std::min(block, state_count - first)), rows = int(some * share), width = net.width();
         float* memory = workspace(2 * block * share * width + block * width);
@@ -218,7 +232,7 @@ void whole_outputs(
         if (share == 1) {
           product(state, of_state, by_state, values, rows, of_state, width, 0);
           product(action, of_action, by_action, values, rows, of_action, width, 1);
-          mish(values, bias, rows, width);
+          activate(net.relu, values, bias, rows, width);
         } else {
           // What a state's actions share is multiplied once.
           float* base = spare + int64_t(rows) * width;
@@ -226,12 +240,12 @@ void whole_outputs(
           product(action, of_action, by_action, values, rows, of_action, width, 0);
           for (int i = 0; i < some; ++i) {
             for (int k = 0; k < width; ++k) base[i * width + k] += bias[k];
-            mish(values + i * share * width, base + i * width, int(share), width);
+            activate(net.relu, values + i * share * width, base + i * width, int(share), width);
           }
         }
         for (int l = 1; l < net.hidden(); ++l) {
           product(values, net.sizes[l], net.weight(l), spare, rows, net.sizes[l], net.sizes[l + 1], 0);
-          mish(spare, net.bias(l), rows, net.sizes[l + 1]);
+          activate(net.relu, spare, net.bias(l), rows, net.sizes[l + 1]);
           std::swap(values, spare);
         }
         last_product(net, values, outputs + (n * state_count + first) * share * net.outputs(), rows);
@@ -243,7 +257,7 @@ void whole_outputs(
 // q [N, rows] of inputs [runs, rows, sizes[0]], and the gradient of scale * sum (q - targets)^2 / 2 for targets [N, rows];
 // squares [N], the sum of each network's squared, taken while they are at hand.
 void whole_regress(
-    const float* const* tensors, const int32_t* sizes, int64_t count, int64_t networks, int64_t runs, const float* inputs,
+    const float* const* tensors, const int32_t* sizes, int64_t count, int64_t relu, int64_t networks, int64_t runs, const float* inputs,
     const float* targets, float scale, int64_t all_rows, float* q, float* const* gradients, float* squares,
     int64_t threads) {
   const int64_t members = networks / runs;
@@ -252,7 +266,7 @@ void whole_regress(
     const int before = set_threads(1);
 #pragma omp for schedule(dynamic)
     for (int64_t n = 0; n < networks; ++n) {
-      const Network net{sizes, int(count), tensors + 2 * count * n};
+      const Network net{sizes, int(count), relu != 0, tensors + 2 * count * n};
       const int64_t layer = int64_t(ROWS) * net.width();
       float* memory = workspace(layer * (2 * net.hidden() + 2) + ROWS);
       float *values[MOST_PRODUCTS], *slopes[MOST_PRODUCTS];
@@ -281,7 +295,7 @@ void whole_regress(
 // outputs [N, rows, outputs] of inputs [runs, rows, sizes[0]]; slopes [N, hidden, rows, width] are kept, and values of the
 // same shape where there is memory for them.
 void whole_forward(
-    const float* const* tensors, const int32_t* sizes, int64_t count, int64_t networks, int64_t runs, const float* inputs,
+    const float* const* tensors, const int32_t* sizes, int64_t count, int64_t relu, int64_t networks, int64_t runs, const float* inputs,
     int64_t all_rows, float* outputs, float* all_slopes, float* all_values, int64_t threads) {
   const int64_t members = networks / runs, blocks = (all_rows + ROWS - 1) / ROWS;
 #pragma omp parallel num_threads(threads)
@@ -290,7 +304,7 @@ void whole_forward(
 #pragma omp for collapse(2) schedule(dynamic)
     for (int64_t n = 0; n < networks; ++n)
       for (int64_t at = 0; at < blocks; ++at) {
-        const Network net{sizes, int(count), tensors + 2 * count * n};
+        const Network net{sizes, int(count), relu != 0, tensors + 2 * count * n};
         const int64_t first = at * ROWS, layer = int64_t(ROWS) * net.width(), kept = all_rows * net.width();
         const int rows = int(std::min<int64_t>(ROWS, all_rows - first));
         const int64_t start = n * net.hidden() * kept + first * net.width();
@@ -310,7 +324,7 @@ void whole_forward(
 // What `whole_forward` kept, gone back through: of_inputs [N, rows, wanted], the gradient at the inputs from `first_input`
 // on; and where there are gradients, [N, blocks], those of the tensors, one for each ROWS of rows.
 void whole_backward(
-    const float* const* tensors, const int32_t* sizes, int64_t count, int64_t networks, int64_t runs, const float* inputs,
+    const float* const* tensors, const int32_t* sizes, int64_t count, int64_t relu, int64_t networks, int64_t runs, const float* inputs,
     const float* of_outputs, int64_t all_rows, float* all_slopes, float* all_values, int64_t first_input, int64_t wanted,
     float* of_inputs, float* const* gradients, int64_t threads) {
   const int64_t members = networks / runs, blocks = (all_rows + ROWS - 1) / ROWS;
@@ -320,7 +334,7 @@ void whole_backward(
 #pragma omp for collapse(2) schedule(dynamic)
     for (int64_t n = 0; n < networks; ++n)
       for (int64_t at = 0; at < blocks; ++at) {
-        const Network net{sizes, int(count), tensors + 2 * count * n};
+        const Network net{sizes, int(count), relu != 0, tensors + 2 * count * n};
         const int64_t first = at * ROWS, kept = all_rows * net.width();
         const int rows = int(std::min<int64_t>(ROWS, all_rows - first));
         const int64_t start = n * net.hidden() * kept + first * net.width();

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from erdp_core.agent_configs import METHODS
 from erdp_core.command_line import Parser, user_path
-from erdp_core.config import METHODS, PROFILES, PROTOCOLS, check_settings
+from erdp_core.config import PROFILES, PROTOCOLS, check_settings
 from erdp_core.data.load import SOURCES
 from erdp_core.errors import UserError, suggestion
 from erdp_core.task_file import add_task_files

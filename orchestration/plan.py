@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erdp_core.config import ALGORITHM_VERSIONS, RunConfig, resolve, structure
+from erdp_core.agent_configs import ALGORITHM_VERSIONS
+from erdp_core.config import RunConfig, resolve, structure
 from erdp_core.data.load import load_dataset
 from erdp_core.errors import ConfigError, DataError, MissingDataError
 from erdp_core.tasks import EnvironmentSpec, Task, get_task

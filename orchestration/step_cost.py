@@ -5,7 +5,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 
-from erdp_core.config import AgentConfig, ErdpConfig
+from erdp_core.agent_configs import AgentConfig, ErdpConfig
 from orchestration.ledger import Ledger, LedgerError, read_json, write_json
 from orchestration.plan import Run
 

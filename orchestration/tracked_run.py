@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from erdp_core.config import METHODS, PROFILES, resolve
+from erdp_core.agent_configs import METHODS
+from erdp_core.config import PROFILES, resolve
 from erdp_core.tasks import Task, get_task
 from orchestration.ledger import Record, RunFolder
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from erdp_core.config import METHODS
+from erdp_core.agent_configs import METHODS
 from results.files import write_result
 
 DPI = 200

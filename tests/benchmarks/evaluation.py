@@ -60,7 +60,7 @@ def environments(count: int, steps: int) -> list[gymnasium.Env[Any, Any]]:
 
 def decision_gflop(agent: ERDP) -> float:
     """Matrix products of choosing one action: the chain of every candidate, then the ensemble on each."""
-    config, sizes = agent.config, (agent.ensemble.observation_size, agent.policy.action_size)
+    config, sizes = agent.config, (agent.critics.ensemble.observation_size, agent.policy.action_size)
     hidden = (config.layers - 1) * config.width**2
     # What depends on the state alone is multiplied once a decision and not counted.
     actor = 2 * (sizes[1] * config.width + hidden + config.width * sizes[1])

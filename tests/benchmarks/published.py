@@ -92,10 +92,11 @@ class PublishedERDP:
             raise ValueError("the published implementation has the released forms only")
         self.config = config
         self.device = ours.device
-        self.alpha, self.beta, self.eta, self.gamma, self.tau, self.ema_decay = (
-            float(value[0]) for value in (ours.alpha, ours.beta, ours.eta, ours.gamma, ours.tau, ours.ema_decay)
+        self.alpha, self.beta, self.eta, self.gamma, self.tau = (
+            float(value[0]) for value in (ours.alpha, ours.beta, ours.eta, ours.critics.gamma, ours.critics.tau)
         )
-        observation_size, action_size = ours.ensemble.observation_size, ours.policy.action_size
+        self.ema_decay = 1 - float(ours.average.step[0])
+        observation_size, action_size = ours.critics.ensemble.observation_size, ours.policy.action_size
         self.action_size = action_size
         self.sde = MeanRevertingSDE(config.T, self.device)
         self.actor = _Actor(observation_size, action_size, config.width, config.layers).to(self.device)
@@ -104,7 +105,9 @@ class PublishedERDP:
             weights = ours.policy.weights.of_run[0]
             for parameter, name in zip(self.actor.parameters(), weights, strict=True):
                 parameter.copy_(weights[name].T if parameter.ndim == 2 else weights[name])
-            for parameter, tensor in zip(self.critic.parameters(), ours.critics.of_run[0].values(), strict=True):
+            for parameter, tensor in zip(
+                self.critic.parameters(), ours.critics.weights.of_run[0].values(), strict=True
+            ):
                 parameter.copy_(tensor)
         self.ema_actor = copy.deepcopy(self.actor)
         self.target_critic = copy.deepcopy(self.critic)
@@ -112,7 +115,7 @@ class PublishedERDP:
             self.actor.parameters(), lr=float(ours.policy.optimiser.learning_rate[0])
         )
         self.critic_optimiser = torch.optim.Adam(
-            self.critic.parameters(), lr=float(ours.critics_optimiser.learning_rate[0])
+            self.critic.parameters(), lr=float(ours.critics.optimiser.learning_rate[0])
         )
         self.count = 0
 
@@ -170,7 +173,10 @@ class PublishedERDP:
         t, eps = noise["t"], noise["eps"]
         a_t = self.sde.diffuse(action, t, eps)
         eps_phi = self.actor(a_t, t, state)
-        diffusion_loss = self.sde.diffusion_loss(config.diffusion_loss, action, a_t, t, eps, eps_phi).mean()
+        if config.diffusion_loss == "likelihood":
+            diffusion_loss = self.sde.likelihood_loss(action, a_t, t, eps_phi).mean()
+        else:
+            diffusion_loss = F.mse_loss(eps_phi, eps)
         a_0 = self.sde.a_0_from_noise(a_t, t, eps_phi)
         q = self.critic(state, a_0.clamp(-1, 1))
         lcb = self._lcb(q)

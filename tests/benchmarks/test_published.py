@@ -26,10 +26,10 @@ def test_updates_are_those_of_erdp(settings: tuple[str, ...]) -> None:
         found = theirs.update(type(batch)(*(column[0] for column in batch)), {key: noise[key][0] for key in noise})
         for name, value in found.items():
             assert value == pytest.approx(expected[name].item(), rel=1e-3, abs=1e-4), name
-    for tensors, module in ((ours.target_critics, theirs.target_critic), (ours.critics, theirs.critic)):
+    for tensors, module in ((ours.critics.targets, theirs.target_critic), (ours.critics.weights, theirs.critic)):
         for tensor, parameter in zip(tensors.of_run[0].values(), module.parameters(), strict=True):
             torch.testing.assert_close(parameter.detach(), tensor, rtol=1e-3, atol=1e-4)
-    for tensor, parameter in zip(ours.average.of_run[0].values(), theirs.ema_actor.parameters(), strict=True):
+    for tensor, parameter in zip(ours.average.weights.of_run[0].values(), theirs.ema_actor.parameters(), strict=True):
         expected_tensor = tensor.T if parameter.ndim == 2 else tensor
         torch.testing.assert_close(parameter.detach(), expected_tensor, rtol=1e-3, atol=1e-4)
 
@@ -38,11 +38,11 @@ def test_acting_chooses_by_the_lower_confidence_bound() -> None:
     """As often as the softmax says; ours and theirs from the same weights."""
     ours = algorithm([small_config("agent.candidates=3")], [0])
     assert isinstance(ours, ERDP)
-    ours.target_critics.flat.mul_(30)
+    ours.critics.targets.flat.mul_(30)
     theirs = PublishedERDP(ours)
     with torch.no_grad():
         for parameter, tensor in zip(
-            theirs.target_critic.parameters(), ours.target_critics.of_run[0].values(), strict=True
+            theirs.target_critic.parameters(), ours.critics.targets.of_run[0].values(), strict=True
         ):
             parameter.copy_(tensor)
     torch.manual_seed(0)

@@ -8,14 +8,12 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from erdp_core import agent as agent_module
 from erdp_core.agent import ERDP
-from erdp_core.algorithms import Batch, make_algorithm
+from erdp_core.algorithms import make_algorithm
 from erdp_core.config import RunConfig
 from erdp_core.ensemble import lower_confidence_bound
-from tests.small import algorithm, assert_states_close, inputs, small_config, update
-
-FLOAT32 = 2e-5
+from erdp_core.weights import Weights
+from tests.small import algorithm, inputs, small_config, update
 
 
 def erdp(configs: list[RunConfig], seeds: list[int]) -> ERDP:
@@ -30,67 +28,8 @@ def one(*settings: str) -> ERDP:
 
 def spread_critics(agent: ERDP) -> None:
     """Give the critics last layers that matter: as initialised, their values are nearly 0."""
-    for index, weights in enumerate((agent.critics, agent.target_critics)):
+    for index, weights in enumerate((agent.critics.weights, agent.critics.targets)):
         weights.flat.add_(0.3 * torch.randn(weights.flat.shape, generator=torch.Generator().manual_seed(index)))
-
-
-# --- Packs ---
-
-
-def test_a_run_alone_and_in_a_pack_come_to_the_same() -> None:
-    config = small_config("agent.max_q_backup=true", "agent.ema_from=4")
-    alone, together = erdp([config], [3]), erdp([config] * 5, [0, 1, 2, 3, 4])
-    log_alone, log_together = update(alone, [3], 20), update(together, [0, 1, 2, 3, 4], 20)
-    assert_states_close(together, 3, alone, 0, FLOAT32)
-    for name, value in log_together[-1].items():
-        torch.testing.assert_close(value[3], log_alone[-1][name][0], rtol=1e-4, atol=1e-5)
-    # The seeds differ, and so do the runs: agreement is not for want of anything that could differ.
-    assert not torch.allclose(together.policy.weights.flat[2], together.policy.weights.flat[3], atol=1e-2)
-
-
-def test_nan_in_one_run_leaves_the_others_bit_identical() -> None:
-    seeds = [0, 1, 2]
-    well, ill = (erdp([small_config("agent.ema_from=0")] * 3, seeds) for _ in range(2))
-    with torch.no_grad():
-        ill.policy.weights["weight_2"][1, 0, 0] = math.nan
-    logs = update(ill, seeds, 10)
-    update(well, seeds, 10)
-    assert logs[0]["actor_loss"][1].isnan()
-    for run in (0, 2):
-        assert_states_close(ill, run, well, run, 0.0)
-    noises = [ill.draw_acting_noise(torch.Generator().manual_seed(run), 4, 3) for run in seeds]
-    noise = {name: torch.stack([drawn[name] for drawn in noises]) for name in noises[0]}
-    observations = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(9))
-    ours, theirs = ill.act(observations, noise), well.act(observations, noise)
-    assert torch.equal(ours[[0, 2]], theirs[[0, 2]])
-
-
-@pytest.mark.parametrize(
-    ("name", "low", "high"),
-    [
-        ("alpha", 0.0, 0.5),
-        ("beta", 0.0, 8.0),
-        ("eta", 0.1, 3.0),
-        ("gamma", 0.5, 0.99),
-        ("tau", 0.005, 0.5),
-        ("actor_lr", 1e-4, 1e-2),
-        ("critic_lr", 1e-4, 1e-2),
-        ("grad_norm", 0.01, 0.0),
-        ("ema_decay", 0.5, 0.995),
-    ],
-)
-def test_packed_numbers_act_as_in_packs_of_their_own(name: str, low: float, high: float) -> None:
-    configs = [small_config("agent.ema_from=0", "agent.ema_every=1", f"agent.{name}={value}") for value in (low, high)]
-    together = erdp(configs, [0, 0])
-    update(together, [0, 0], 10)
-    for run, config in enumerate(configs):
-        alone = erdp([config], [0])
-        update(alone, [0], 10)
-        assert_states_close(together, run, alone, 0, FLOAT32)
-    differ = [
-        not torch.equal(value, together.state(1)[key]) for key, value in together.state(0).items() if key != "count"
-    ]
-    assert any(differ), f"{name} changes nothing"
 
 
 def test_a_pack_shares_structure() -> None:
@@ -117,7 +56,7 @@ def test_small_extremes_stay_finite(settings: tuple[str, ...], batch: int) -> No
     for log in update(agent, [0], 5, batch):
         assert all(value.isfinite().all() for value in log.values()), log
     assert agent.policy.weights.flat.isfinite().all()
-    assert agent.critics.flat.isfinite().all()
+    assert agent.critics.weights.flat.isfinite().all()
     assert not torch.equal(agent.policy.weights.flat, before)
 
 
@@ -127,7 +66,7 @@ def test_small_extremes_stay_finite(settings: tuple[str, ...], batch: int) -> No
 def q_of_member(agent: ERDP, flat: Tensor, member: int, state: Tensor, action: Tensor) -> Tensor:
     """One member's value of one pair, from the flat weights and nothing else."""
     tensors, start = {}, 0
-    for name, shape in agent.ensemble.shapes.items():
+    for name, shape in agent.critics.ensemble.shapes.items():
         tensors[name] = flat[start : start + math.prod(shape)].view(shape)[member]
         start += math.prod(shape)
     hidden = torch.cat([state, action]).unsqueeze(0)
@@ -146,12 +85,12 @@ def test_target_equals_a_loop(max_q: bool) -> None:
     agent = erdp(configs, [0, 1])
     spread_critics(agent)
     # The targets' actions are the averaged policy's, not the policy's own.
-    agent.average.flat.mul_(1.7)
+    agent.average.weights.flat.mul_(1.7)
     batch, noise = inputs(agent, [0, 1], 1)[0]
     assert batch.terminals.any()
     assert not batch.terminals.all()
     actions_each = 4 if max_q else 1
-    actions = agent.policy.sample(agent.average, batch.next_observations, noise["next_action"])
+    actions = agent.policy.sample(agent.average.weights, batch.next_observations, noise["next_action"])
     expected = torch.zeros(2, 3, 8)
     for run, gamma in enumerate((0.9, 0.5)):
         for member in range(3):
@@ -159,7 +98,7 @@ def test_target_equals_a_loop(max_q: bool) -> None:
                 values = [
                     q_of_member(
                         agent,
-                        agent.target_critics.flat[run],
+                        agent.critics.targets.flat[run],
                         member,
                         batch.next_observations[run, row],
                         actions[run, row * actions_each + index],
@@ -178,7 +117,7 @@ def test_critic_loss_is_a_mean_over_batch_and_members() -> None:
     target = agent.target(batch, noise)
     errors = [
         (
-            q_of_member(agent, agent.critics.flat[0], m, batch.observations[0, b], batch.actions[0, b]).item()
+            q_of_member(agent, agent.critics.weights.flat[0], m, batch.observations[0, b], batch.actions[0, b]).item()
             - target[0, m, b].item()
         )
         ** 2
@@ -191,9 +130,9 @@ def test_critic_loss_is_a_mean_over_batch_and_members() -> None:
 
 def test_target_critics_follow_by_tau() -> None:
     agent = one("agent.tau=0.25")
-    old = agent.target_critics.flat.clone()
+    old = agent.critics.targets.flat.clone()
     update(agent, [0], 1)
-    torch.testing.assert_close(agent.target_critics.flat, 0.75 * old + 0.25 * agent.critics.flat)
+    torch.testing.assert_close(agent.critics.targets.flat, 0.75 * old + 0.25 * agent.critics.weights.flat)
 
 
 # --- Actor ---
@@ -215,7 +154,7 @@ def test_paper_objective_equals_a_direct_computation() -> None:
     _, critic_info = agent.critic_loss(batch, noise)
     loss, info = agent.actor_loss(batch, noise, critic_info["q_scale_of_data"])
 
-    sde = agent.policy.sde
+    sde = agent.sde
     theta_bar = [float(value) for value in sde.theta_bar]
     t = noise["t"][0]
     decay = torch.tensor([math.exp(-theta_bar[int(step)]) for step in t]).unsqueeze(-1)
@@ -226,10 +165,13 @@ def test_paper_objective_equals_a_direct_computation() -> None:
     lcbs, q_of_data = [], []
     for row in range(8):
         state = batch.observations[0, row]
-        q = torch.stack([q_of_member(agent, agent.critics.flat[0], m, state, a_0[row].clamp(-1, 1)) for m in range(3)])
+        q = torch.stack(
+            [q_of_member(agent, agent.critics.weights.flat[0], m, state, a_0[row].clamp(-1, 1)) for m in range(3)]
+        )
         lcbs.append(q.mean() - beta * q.std())
         q_of_data += [
-            q_of_member(agent, agent.critics.flat[0], m, state, batch.actions[0, row]).abs().item() for m in range(3)
+            q_of_member(agent, agent.critics.weights.flat[0], m, state, batch.actions[0, row]).abs().item()
+            for m in range(3)
         ]
     T = agent.config.T
     a_1 = math.exp(-theta_bar[1]) * a_0 + math.sqrt(1 - math.exp(-2 * theta_bar[1])) * eps_phi
@@ -258,14 +200,14 @@ def test_alpha_moves_the_entropy_and_beta_moves_towards_agreement() -> None:
         ]
         agent = erdp(configs, [0, 0])
         generator = torch.Generator().manual_seed(5)
-        for weights in (agent.critics, agent.target_critics):
+        for weights in (agent.critics.weights, agent.critics.targets):
             weights.flat.add_(0.3 * torch.randn(weights.flat.shape[1], generator=generator))
         logs = update(agent, [0, 0], 60)
         results[name] = logs
         if name == "beta":
             batch, noise = inputs(agent, [0, 0], 1)[0]
             actions = agent.policy.sample(agent.policy.weights, batch.observations, noise["next_action"])
-            spread = agent.ensemble.q(agent.critics, batch.observations, actions).std(dim=1).mean(dim=1)
+            spread = agent.critics.ensemble.q(agent.critics.weights, batch.observations, actions).std(dim=1).mean(dim=1)
             assert spread[1] < spread[0]
     entropy = torch.stack([log["entropy"] for log in results["alpha"][-20:]]).mean(dim=0)
     assert entropy[1] > entropy[0]
@@ -277,7 +219,7 @@ def test_the_actor_step_gives_critics_no_gradient() -> None:
     agent.update(batch, noise)
     _, info = agent.critic_loss(later, later_noise)
     loss, _ = agent.actor_loss(later, later_noise, info["q_scale_of_data"])
-    assert not any(agent.critics[name].requires_grad for name in agent.ensemble.shapes)
+    assert not any(agent.critics.weights[name].requires_grad for name in agent.critics.ensemble.shapes)
     assert not info["q_scale_of_data"].requires_grad
     reached, seen = [loss.grad_fn], set()
     leaves = []
@@ -297,11 +239,11 @@ def test_averaged_policy_starts_at_ema_from_and_moves_every_ema_every() -> None:
     agent = one("agent.ema_from=4", "agent.ema_every=3", "agent.ema_decay=0.8")
     moved = []
     for step, (batch, noise) in enumerate(inputs(agent, [0], 14)):
-        old = agent.average.flat.clone()
+        old = agent.average.weights.flat.clone()
         agent.update(batch, noise)
-        if not torch.equal(agent.average.flat, old):
+        if not torch.equal(agent.average.weights.flat, old):
             moved.append(step)
-            torch.testing.assert_close(agent.average.flat, 0.8 * old + 0.2 * agent.policy.weights.flat.detach())
+            torch.testing.assert_close(agent.average.weights.flat, 0.8 * old + 0.2 * agent.policy.weights.flat.detach())
     assert moved == [6, 9, 12]
 
 
@@ -326,7 +268,7 @@ def test_one_candidate_is_the_policys_own_sample() -> None:
 def test_candidates_are_chosen_with_softmax_of_the_targets_lcb() -> None:
     agent = one("agent.beta=0.5")
     spread_critics(agent)
-    agent.target_critics.flat.mul_(2)
+    agent.critics.targets.flat.mul_(2)
     draws, candidates = 20_000, 4
     observation = torch.randn(1, 1, 4, generator=torch.Generator().manual_seed(1))
     chain = torch.randn(1, 1, candidates, agent.config.T, 2, generator=torch.Generator().manual_seed(2))
@@ -335,7 +277,7 @@ def test_candidates_are_chosen_with_softmax_of_the_targets_lcb() -> None:
     chosen = agent.act(observation.expand(1, draws, 4), noise)[0]
 
     actions = agent.policy.sample(agent.policy.weights, observation, chain.flatten(1, 2))
-    lcb = lower_confidence_bound(agent.ensemble.q(agent.target_critics, observation, actions), agent.beta)[0]
+    lcb = lower_confidence_bound(agent.critics.ensemble.q(agent.critics.targets, observation, actions), agent.beta)[0]
     expected = draws * torch.softmax(lcb, dim=0)
     counts = torch.cdist(chosen, actions[0]).argmin(dim=1).bincount(minlength=candidates)
     assert expected.min() > 50
@@ -353,41 +295,14 @@ def test_acting_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     noise = {name: torch.cat([value, value.flip(1)]) for name, value in acting_noise(agent, 7, 5).items()}
     whole = agent.act(observations, noise)
     calls = []
-    act = agent._act
+    sample = agent.policy.sample
 
-    def counted(*arguments: Tensor) -> Tensor:
-        calls.append(arguments[0].shape[1])
-        return act(*arguments)
+    def counted(weights: Weights, states: Tensor, chain: Tensor) -> Tensor:
+        calls.append(states.shape[1])
+        return sample(weights, states, chain)
 
-    monkeypatch.setattr(agent, "_act", counted)
-    monkeypatch.setattr(agent_module, "ACTING_BYTES", 3 * 2 * 5 * 3 * 16 * 4 * 3)
+    monkeypatch.setattr(agent.policy, "sample", counted)
+    monkeypatch.setattr("erdp_core.candidates.ACTING_BYTES", 3 * 2 * 5 * 3 * 16 * 4 * 3)
     chunked = agent.act(observations, noise)
     assert calls == [3, 3, 1]
     torch.testing.assert_close(chunked, whole, rtol=1e-5, atol=1e-6)
-
-
-# --- States ---
-
-
-def test_a_state_is_all_that_training_goes_on_from() -> None:
-    config = small_config("agent.ema_from=2", "agent.lr_decay=cosine")
-    steady, resumed = erdp([config] * 2, [0, 1]), erdp([config] * 2, [5, 6])
-    steps = inputs(steady, [0, 1], 12)
-    for batch, noise in steps[:7]:
-        steady.update(batch, noise)
-    for run in range(2):
-        resumed.load_state(run, steady.state(run))
-    for batch, noise in steps[7:]:
-        steady.update(batch, noise)
-        resumed.update(Batch(*batch), noise)
-    for run in range(2):
-        assert_states_close(resumed, run, steady, run, 0.0)
-
-
-def test_a_policy_state_is_all_that_acting_needs() -> None:
-    trained, loaded = one(), erdp([small_config()], [8])
-    update(trained, [0], 5)
-    loaded.load_policy_state(0, trained.policy_state(0))
-    observations = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(1))
-    noise = acting_noise(trained, 5, 3)
-    assert torch.equal(loaded.act(observations, noise), trained.act(observations, noise))

@@ -75,9 +75,9 @@ def test_two_updates_equal_the_published_implementation(variant: str, runs: int)
     agent = make_algorithm([config(variant)] * runs, list(range(runs)), 5, 3)
     assert isinstance(agent, ERDP)
     fill(agent.policy.weights, ACTOR_NAMES, 0.05, transposed=True)
-    fill(agent.average, ACTOR_NAMES, 0.04, transposed=True)
-    fill(agent.critics, CRITIC_NAMES, 0.05, transposed=False)
-    fill(agent.target_critics, CRITIC_NAMES, 0.04, transposed=False)
+    fill(agent.average.weights, ACTOR_NAMES, 0.04, transposed=True)
+    fill(agent.critics.weights, CRITIC_NAMES, 0.05, transposed=False)
+    fill(agent.critics.targets, CRITIC_NAMES, 0.04, transposed=False)
 
     def packed(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).expand(runs, *array.shape)
@@ -114,7 +114,7 @@ def test_two_updates_equal_the_published_implementation(variant: str, runs: int)
         if update == 1:
             for key, weights, optimiser, names in (
                 ("actor", agent.policy.weights, agent.policy.optimiser, ACTOR_NAMES),
-                ("critic", agent.critics, agent.critics_optimiser, CRITIC_NAMES),
+                ("critic", agent.critics.weights, agent.critics.optimiser, CRITIC_NAMES),
             ):
                 for name in names:
                     tolerances[f"{key} {name}"] = 1e-6 + rounding(weights, optimiser, name, transposed=key == "actor")
@@ -125,8 +125,8 @@ def test_two_updates_equal_the_published_implementation(variant: str, runs: int)
                 assert info[ours][run].item() == pytest.approx(float(REFERENCE[prefix + theirs]), rel=1e-4), ours
             for weights, names, key in (
                 (agent.policy.weights, ACTOR_NAMES, "actor"),
-                (agent.critics, CRITIC_NAMES, "critic"),
-                (agent.target_critics, CRITIC_NAMES, "critic_target"),
+                (agent.critics.weights, CRITIC_NAMES, "critic"),
+                (agent.critics.targets, CRITIC_NAMES, "critic_target"),
             ):
                 for k, name in enumerate(names):
                     got = flat(weights, name, run, transposed=key == "actor")

@@ -11,19 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erdp_core.config import (
-    METHODS,
-    PACKED_NUMBERS,
-    PROFILES,
-    BcDiffusionConfig,
-    ErdpConfig,
-    EvaluationConfig,
-    RunConfig,
-    TrainerConfig,
-    parse_settings,
-    resolve,
-    structure,
-)
+from erdp_core.agent_configs import METHODS, PACKED_NUMBERS, BcDiffusionConfig, ErdpConfig
+from erdp_core.config import PROFILES, EvaluationConfig, RunConfig, TrainerConfig, parse_settings, resolve, structure
 from erdp_core.errors import ConfigError
 from erdp_core.tasks import TABLES, TASKS, get_task
 
@@ -222,7 +211,8 @@ def test_structure_drops_exactly_the_packed_numbers(config: RunConfig, data: st.
     assert (structure(other) == structure(config)) == same
 
 
-def test_packed_numbers_are_those_that_the_methods_take_as_vectors() -> None:
-    """test_agent.py holds that each of these acts in a shared pack as in a pack of its own."""
-    rates = {"actor_lr", "critic_lr", "grad_norm", "ema_decay", "tau"}
-    assert rates | {"alpha", "beta", "eta", "gamma"} == PACKED_NUMBERS
+def test_packed_numbers_are_numbers_of_some_method() -> None:
+    """test_methods.py holds that each of them acts in a shared pack as in a pack of its own."""
+    hints = {name: hint for cls in METHODS.values() for name, hint in typing.get_type_hints(cls).items()}
+    assert {name for name in PACKED_NUMBERS if hints[name] is not float} == set()
+    assert {name for name, hint in hints.items() if hint is float} == PACKED_NUMBERS

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from erdp_core.agent_configs import ALGORITHM_VERSIONS
 from erdp_core.algorithms import make_algorithm, stream
-from erdp_core.config import ALGORITHM_VERSIONS
 from tests.small import inputs, small_config
 
 GOLDEN = Path(__file__).with_name("golden.json")

@@ -46,7 +46,8 @@ def test_formulas_equal_the_published_ones(T: int) -> None:
     assert_equal(sde.a_0_from_noise(a_t, t, eps), "x0_from_eps")
     assert_equal(sde.posterior_mean(a_t, t, a_0), "posterior_mean")
     for kind in ("noise", "likelihood"):
-        loss = sde.diffusion_loss(kind, a_0, a_t, t, eps, eps_phi).mean().item()
+        each = sde.likelihood_loss(a_0, a_t, t, eps_phi) if kind == "likelihood" else (eps_phi - eps) ** 2
+        loss = each.mean().item()
         assert loss == pytest.approx(float(REFERENCE[f"T{T}/{kind}_loss"]), rel=2e-5)
 
 
@@ -111,9 +112,9 @@ def test_the_likelihood_loss_vanishes_where_the_reverse_step_is_the_posterior() 
     a_t = sde.diffuse(a_0, t, eps)
     theta_dt = (sde.theta[t] * sde.dt).unsqueeze(-1)
     hitting = (a_t * (1 + theta_dt) - sde.posterior_mean(a_t, t, a_0)) * sde.std[t].unsqueeze(-1) / (2 * theta_dt)
-    assert sde.diffusion_loss("likelihood", a_0, a_t, t, eps, hitting).max() < 1e-9
-    true = sde.diffusion_loss("likelihood", a_0, a_t, t, eps, eps)
-    off = sde.diffusion_loss("likelihood", a_0, a_t, t, eps, eps + 1)
+    assert sde.likelihood_loss(a_0, a_t, t, hitting).max() < 1e-9
+    true = sde.likelihood_loss(a_0, a_t, t, eps)
+    off = sde.likelihood_loss(a_0, a_t, t, eps + 1)
     assert true.mean() < 0.02 * off.mean()
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from erdp_core import task_file, tasks
-from erdp_core.config import ErdpConfig, resolve
+from erdp_core.agent_configs import ErdpConfig
+from erdp_core.config import resolve
 from erdp_core.data.load import load_dataset
 from erdp_core.environments.make import make_environment
 from erdp_core.errors import UserError

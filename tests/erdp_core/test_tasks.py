@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from erdp_core.config import DOMAINS
 from erdp_core.environments.make import make_environment
 from erdp_core.errors import DataError, UserError
+from erdp_core.hyperparameters import SCHEDULES
 from erdp_core.tasks import TABLES, TASKS, get_task, table_tasks
 
 
@@ -190,7 +190,7 @@ def test_rewards_that_cannot_be_standardised(rewards: list[float]) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_has_settings_data_and_a_table(name: str) -> None:
     task = get_task(name)
-    assert task.domain in DOMAINS
+    assert task.domain in SCHEDULES
     assert name in table_tasks(task.domain)
     assert task.d4rl_file is not None or task.local_id is not None
     assert (task.minari_ids == ()) == (task.minari_environment is None)

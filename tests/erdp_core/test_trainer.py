@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from erdp_core.agent_configs import METHODS
 from erdp_core.algorithms import Batch, Noise
 from erdp_core.config import RunConfig
 from erdp_core.data.transitions import Dataset, Transitions
@@ -55,7 +56,7 @@ def timeless(interval: RunInterval) -> list[Any]:
     return [record and {key: value for key, value in record.items() if "second" not in key} for record in records]
 
 
-@pytest.mark.parametrize("method", ["erdp", "bc-diffusion"])
+@pytest.mark.parametrize("method", METHODS)
 def test_resumes_bit_for_bit_from_any_interval(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Blocks of random numbers end inside intervals, and with them.
     monkeypatch.setattr("erdp_core.step_loop.BLOCK", 3)
@@ -136,7 +137,7 @@ def test_a_failing_run_is_named_with_its_step_and_fails_alone(monkeypatch: pytes
         updates += 1
         if updates == 6:
             with torch.no_grad():
-                made.algorithm.critics["bias_1"][1].fill_(math.inf)  # type: ignore[attr-defined]
+                made.algorithm.critics.weights["bias_1"][1].fill_(math.inf)  # type: ignore[attr-defined]
         return update(batch, noise)
 
     monkeypatch.setattr(made.algorithm, "update", poisoned)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erdp_core.config import ErdpConfig, resolve
+from erdp_core.agent_configs import ErdpConfig
+from erdp_core.config import resolve
 from erdp_core.errors import ConfigError, DataError
 from erdp_core.tasks import EnvironmentSpec, get_task
 from orchestration import plan as plan_module

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from erdp_core.config import METHODS
+from erdp_core.agent_configs import METHODS
 from erdp_core.errors import UserError
 from results.figure_style import PALETTE, Ruler, method_styles, style
 from results.figures import draw_curves, mean_curve, step_label, write_curves

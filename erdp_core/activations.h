@@ -1,4 +1,4 @@
-// Mish(x) = x tanh(softplus(x)), for loops that the compiler turns into vectors.
+// Mish(x) = x tanh(softplus(x)) and ReLU, for loops that the compiler turns into vectors.
 
 #pragma once
 
@@ -28,9 +28,11 @@ inline float bounded_exp(float x) {
   return power * scale;
 }
 
-struct Mish {
+struct Activated {
   float value, slope;
 };
+
+inline Activated relu_of(float y) { return {y > 0 ? y : y * 0, y > 0 ? 1.0f : 0.0f}; }  // what is not finite shows
 
 // tanh(softplus(y)) = e^y (e^y + 2) / (e^y (e^y + 2) + 2); its slope is 4 e^y (1 + e^y) over the denominator's square.
 // Nothing is squared that is small: numbers near the smallest there are take a processor many times as long.
@@ -39,7 +41,7 @@ inline float mish_value(float y) {
   return y * (numerator / (numerator + 2));
 }
 
-inline Mish mish_and_slope_of(float y) {
+inline Activated mish_of(float y) {
   const float exp = bounded_exp(y), numerator = exp * (exp + 2), inverse = 1 / (numerator + 2);
   const float tanh = numerator * inverse, rise = 4 * exp * (1 + exp);
   return {y * tanh, tanh + y * rise * (inverse * inverse)};
