@@ -153,20 +153,16 @@ class Td3BcConfig(ValueConfig):
 
 
 @dataclass(frozen=True)
-class IqlConfig(ValueConfig):
-    """Implicit Q-learning, https://arxiv.org/abs/2110.06169.
+class ImplicitQConfig(ValueConfig):
+    """What the methods with values by implicit Q-learning share, https://arxiv.org/abs/2110.06169.
 
     value:   E |expectile - 1(u < 0)| u^2, u = min Q_target(s, a) - V(s)
-    critic:  mean over both of mean (Q_i - r - gamma V(s'))^2
-    actor:   E -min(exp(inverse_temperature (min Q_target(s, a) - V(s))), 100) log pi(a | s)
+    critic:  sum over both of mean (Q_i - r - gamma V(s'))^2
     """
 
-    layers: int = number(2, 1, 16)
     lr_decay: Literal["off", "cosine"] = "cosine"
     """`cosine`: the policy's learning rate falls to 0 over the run's steps as a half cosine."""
     expectile: float = number(0.7, 0.5, 1.0)
-    inverse_temperature: float = number(3.0, 0.0, 1000.0)
-    """The paper's beta."""
     reward_scale: float = number(1.0, 0.0, 1e6)
     """Rewards are multiplied by this ..."""
     reward_shift: float = number(0.0, -1e6, 1e6)
@@ -175,7 +171,122 @@ class IqlConfig(ValueConfig):
     """... or they are multiplied by 1000 / (largest return - smallest return of the data's episodes)."""
 
 
-AgentConfig = ErdpConfig | BcDiffusionConfig | DiffusionQlConfig | BcConfig | Td3BcConfig | IqlConfig
+@dataclass(frozen=True)
+class IqlConfig(ImplicitQConfig):
+    """Implicit Q-learning, https://arxiv.org/abs/2110.06169.
+
+    actor:   E -min(exp(inverse_temperature A(s, a)), 100) log pi(a | s), A = min Q_target - V
+    """
+
+    layers: int = number(2, 1, 16)
+    inverse_temperature: float = number(3.0, 0.0, 1000.0)
+    """The paper's beta."""
+
+
+@dataclass(frozen=True)
+class IdqlConfig(ImplicitQConfig):
+    """IDQL, https://arxiv.org/abs/2304.10573: behaviour cloning by diffusion, the best of its samples by Q.
+
+    actor:   mean (eps_phi - eps)^2
+    """
+
+    T: int = number(5, 1, 1000)
+    """Diffusion steps."""
+    candidates: int = number(64, 1, 10000)
+    """Actions sampled to act, the one with the largest min of the target critics is taken. 1: no choice."""
+
+
+@dataclass(frozen=True)
+class EdpConfig(ImplicitQConfig):
+    """IQL+EDP, https://arxiv.org/abs/2305.20081: implicit Q-learning with a diffusion policy.
+
+    actor:   E min(exp(inverse_temperature A(s, a)), 100) (eps_phi - eps)^2, A = min Q_target - V
+    """
+
+    T: int = number(5, 1, 1000)
+    """Diffusion steps."""
+    inverse_temperature: float = number(3.0, 0.0, 1000.0)
+    candidates: int = number(10, 1, 10000)
+    """Actions sampled to act; one is chosen with softmax(min of the target critics). 1: no choice."""
+
+
+@dataclass(frozen=True)
+class EntropyConfig(ValueConfig):
+    """What the methods with a squashed Gaussian of learned temperature share, as in SAC.
+
+    temperature:  alpha E[-log pi(a | s) - H], H being -(action size)
+    """
+
+    temperature_lr: float = number(3e-4, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class CqlConfig(EntropyConfig):
+    """CQL(H), https://arxiv.org/abs/2006.04779.
+
+    actor:   E[alpha log pi(a | s) - min_i Q_i(s, a)]; for `cloning_steps` log pi of the data's actions in place of Q
+    critic:  sum over both of mean (Q_i - r - gamma min_j Q_target_j(s', a'))^2
+             + conservative_weight (E log sum_a exp Q_i(s, a) - E Q_i(s, a of the data))
+    The sum is over `sampled_actions` each of uniform ones, the policy's at s and those at s', by their densities.
+    """
+
+    actor_lr: float = number(1e-4, 0.0, 1.0)
+    conservative_weight: float = number(5.0, 0.0, 1000.0)
+    """The paper's alpha."""
+    sampled_actions: int = number(10, 1, 1000)
+    cloning_steps: int = number(40_000, 0, 1_000_000_000)
+    """At the start, in which the policy clones."""
+
+
+@dataclass(frozen=True)
+class MsgConfig(EntropyConfig):
+    """MSG, https://arxiv.org/abs/2205.13703: independent critics, a policy by their lower confidence bound.
+
+    actor:   E[alpha log pi(a | s) - (mean_m Q_m - beta std_m Q_m)]
+    critic:  mean over batch and members of (Q^m - r - gamma Q_target^m(s', a'))^2
+             + conservative_weight (E Q^m(s, a of the policy) - E Q^m(s, a of the data))
+    """
+
+    M: int = number(64, 1, 1024)
+    """Critics of the ensemble."""
+    beta: float = number(4.0, 0.0, 100.0)
+    """Pessimism of the lower confidence bound (the paper's beta is its negative)."""
+    conservative_weight: float = number(0.1, 0.0, 1000.0)
+    """The paper's alpha."""
+
+
+@dataclass(frozen=True)
+class GaussianEnsembleConfig(ValueConfig):
+    """ERDP with a squashed Gaussian in place of the diffusion: the Gaussian policy of the ERDP paper's Table 5.
+
+    actor:   E[-log pi(a of the data | s)] - eta E[LCB(s, a)] / E|Q| - alpha E[H] / E|H|
+    critic, LCB: as ERDP's
+    """
+
+    grad_norm: float = number(4.0, 0.0, 1e6)
+    M: int = number(64, 1, 1024)
+    """Critics of the ensemble."""
+    alpha: float = number(0.01, 0.0, 100.0)
+    """Temperature of the entropy."""
+    beta: float = number(4.0, 0.0, 100.0)
+    """Pessimism of the lower confidence bound."""
+    eta: float = number(1.0, 0.0, 1000.0)
+    """Weight of the Q loss against cloning."""
+
+
+AgentConfig = (
+    ErdpConfig
+    | BcDiffusionConfig
+    | DiffusionQlConfig
+    | BcConfig
+    | Td3BcConfig
+    | IqlConfig
+    | CqlConfig
+    | MsgConfig
+    | IdqlConfig
+    | EdpConfig
+    | GaussianEnsembleConfig
+)
 METHODS: Mapping[str, type[AgentConfig]] = {
     "erdp": ErdpConfig,
     "bc-diffusion": BcDiffusionConfig,
@@ -183,11 +294,17 @@ METHODS: Mapping[str, type[AgentConfig]] = {
     "bc": BcConfig,
     "td3-bc": Td3BcConfig,
     "iql": IqlConfig,
+    "cql": CqlConfig,
+    "msg": MsgConfig,
+    "idql": IdqlConfig,
+    "edp": EdpConfig,
+    "gaussian-ensemble": GaussianEnsembleConfig,
 }
 ALGORITHM_VERSIONS: Mapping[str, int] = dict.fromkeys(METHODS, 1)
 """Raised whenever a change makes the same run come out with other numbers; part of a run's id."""
 PACKED_NUMBERS = frozenset(
     {"alpha", "beta", "eta", "gamma", "tau", "actor_lr", "critic_lr", "grad_norm", "ema_decay", "q_weight",
-     "policy_noise", "noise_clip", "expectile", "inverse_temperature", "reward_scale", "reward_shift"}
+     "policy_noise", "noise_clip", "expectile", "inverse_temperature", "reward_scale", "reward_shift",
+     "temperature_lr", "conservative_weight"}
 )  # fmt: skip
 """Settings that may differ between the runs of a pack: they are vectors [R], not structure."""

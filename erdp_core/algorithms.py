@@ -145,6 +145,11 @@ IMPLEMENTATIONS = {
     "bc": ("erdp_core.baselines.bc", "BC"),
     "td3-bc": ("erdp_core.baselines.td3_bc", "TD3BC"),
     "iql": ("erdp_core.baselines.iql", "IQL"),
+    "cql": ("erdp_core.baselines.cql", "CQL"),
+    "msg": ("erdp_core.baselines.msg", "MSG"),
+    "idql": ("erdp_core.baselines.idql", "IDQL"),
+    "edp": ("erdp_core.baselines.edp", "EDP"),
+    "gaussian-ensemble": ("erdp_core.baselines.gaussian_ensemble", "GaussianEnsemble"),
 }
 """Module and class of each method; a method is imported when it is first made."""
 

@@ -98,7 +98,7 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "paper": {},
     "quick": {
         "*": {
-            "agent": {"M": 4, "width": 128},
+            "agent": {"M": 4, "width": 128, "cloning_steps": 2_000},
             "trainer": {"steps": 50_000, "interval": 5_000},
             "evaluation": {"episodes": 10, "one_candidate": True},
         },
@@ -114,7 +114,7 @@ PROFILES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "smoke": {
         "*": {
-            "agent": {"M": 2, "width": 32, "batch_size": 32, "candidates": 4},
+            "agent": {"M": 2, "width": 32, "batch_size": 32, "candidates": 4, "cloning_steps": 10},
             "trainer": {"steps": 40, "interval": 20},
             "evaluation": {"episodes": 2, "one_candidate": True},
         },
@@ -126,7 +126,8 @@ PROTOCOLS: Mapping[str, str] = {
     "paper": "each run's best evaluation in training",
     "last": "each run's last evaluation",
     "last-k": "the mean of each run's last 5 evaluations",
-    "offline": "each run's first evaluation at which its diffusion loss has settled, else its last",
+    "offline": "chosen by diffusion loss alone: each run's first evaluation at which it has settled, for diffusion-ql "
+    "that of the k-th lowest with k as published, else the last",
 }
 
 

@@ -81,6 +81,10 @@ class Critics:
         """Q [R, M, B]; gradients go to the actions [R, B, A] alone."""
         return self.ensemble.q_of_actions(self.weights, observations, actions)
 
+    def q_with_gradients(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Q [R, M, B] of pairs [R, B, O] and [R, B, A], with gradients at the critics; they must require them."""
+        return self.ensemble.q_with_gradients(self.weights, observations, actions)
+
     def backed_up(self, batch: Batch, next_values: Tensor) -> Tensor:
         """r + gamma (1 - done) of the next values [R, M, B], or [R, 1, B] where members share them."""
         discount = self.gamma.unsqueeze(1) * (1 - batch.terminals)
@@ -110,3 +114,8 @@ class Critics:
         """
         tau = self.tau if tau is None else tau
         self.optimiser.step(self.gradient.flat, count, scale, self.targets.flat, tau, norm)
+
+    def step_along(self, loss: Tensor, count: Tensor, scale: Tensor) -> Tensor:
+        """One update by the gradient of losses [R] at the critics; the targets follow. Returns the norms [R]."""
+        gradient = self.weights.gradient(loss.sum())
+        return self.optimiser.step(gradient, count, scale, self.targets.flat, self.tau)

@@ -186,6 +186,22 @@ class CriticEnsemble:
         q: Tensor = _QOfActions.apply(self, weights, observations, actions)  # type: ignore[no-untyped-call]
         return q
 
+    def q_with_gradients(self, weights: Weights, observations: Tensor, actions: Tensor) -> Tensor:
+        """Q of every member, [R, M, B], for pairs [R, B, O] and [R, B, A]; gradients go to weights and actions.
+
+        In float32, whatever the precision.
+        """
+        pairs = torch.cat([observations, actions], dim=2)
+        if self._whole.suit(weights):
+            return self._whole.differentiable(weights, pairs).view(len(pairs), self.M, -1)
+        hidden = pairs.unsqueeze(1)
+        *layers, (last, last_bias) = (("weight_1", "bias_1"), *hidden_names(self.layers))
+        for weight, bias in layers:
+            sums = hidden @ weights[weight] + weights[bias]
+            hidden = torch.relu(sums) if self.activation == "relu" else torch.nn.functional.mish(sums)
+        q: Tensor = (hidden @ weights[last] + weights[last_bias]).squeeze(3)
+        return q
+
     def _forward(self, layers: Layers, inputs: Tensor, slopes: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
         """Q [m, B, 1] of m members; fills the values and slopes of the hidden layers, each [m, B, H]."""
         for (weight, bias), slope, value in zip(layers[:-1], slopes, values, strict=True):

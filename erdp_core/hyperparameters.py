@@ -77,7 +77,21 @@ IQL: Mapping[str, Mapping[str, Any]] = {
     "pointmaze": {"expectile": 0.9, "inverse_temperature": 10.0, "reward_scale": 0.25, "reward_shift": -0.5},
 }
 
-_BY_DOMAIN = {"erdp": ERDP, "bc-diffusion": ERDP, "iql": IQL}
+# IDQL: expectiles of its paper (arXiv 2304.10573), rewards as IQL's. IQL+EDP: IQL's values, as its paper has them.
+IDQL: Mapping[str, Mapping[str, Any]] = {
+    domain: {name: value for name, value in settings.items() if name != "inverse_temperature"}
+    for domain, settings in IQL.items()
+}
+
+# The Gaussian policy with a Q-ensemble has ERDP's eta and gradient norms (Table 6), as its paper gives it none.
+_BY_DOMAIN = {
+    "erdp": ERDP,
+    "bc-diffusion": ERDP,
+    "gaussian-ensemble": ERDP,
+    "iql": IQL,
+    "edp": IQL,
+    "idql": IDQL,
+}
 
 
 def schedule(domain: str) -> Mapping[str, Mapping[str, Any]]:

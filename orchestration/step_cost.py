@@ -5,7 +5,18 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 
-from erdp_core.agent_configs import AgentConfig, ErdpConfig
+from erdp_core.agent_configs import (
+    AgentConfig,
+    BcDiffusionConfig,
+    CqlConfig,
+    DiffusionQlConfig,
+    ErdpConfig,
+    GaussianEnsembleConfig,
+    ImplicitQConfig,
+    IqlConfig,
+    MsgConfig,
+    Td3BcConfig,
+)
 from orchestration.ledger import Ledger, LedgerError, read_json, write_json
 from orchestration.plan import Run
 
@@ -23,16 +34,40 @@ def step_gflop(agent: AgentConfig, observation: int, action: int) -> float:
     observation, action: sizes of an observation and an action.
     """
     hidden = (agent.layers - 1) * agent.width**2
-    actor = 2 * agent.batch_size * ((observation + action + 16) * agent.width + hidden + agent.width * action) / 1e9
-    total: float = 3 * actor
-    if isinstance(agent, ErdpConfig):
-        products = (observation + action) * agent.width + hidden + agent.width
-        critic = 2 * agent.batch_size * agent.M * products / 1e9
+
+    def forward(inputs: int, outputs: int) -> float:
+        """Of a batch through one network."""
+        return 2 * agent.batch_size * (inputs * agent.width + hidden + agent.width * outputs) / 1e9
+
+    critic = forward(observation + action, 1)
+    # Critics: forward and backward. The actor's step: forward, and backward to the actions alone.
+    regression, at_actions = 3 * critic, 2 * critic
+    diffusion, gaussian = forward(observation + action + 16, action), forward(observation, action)
+    if isinstance(agent, ErdpConfig | DiffusionQlConfig):
+        M = agent.M if isinstance(agent, ErdpConfig) else 2
         next_actions = agent.max_q_actions if agent.max_q_backup else 1
-        # Target: the chain and the target critics on each next action; critics: forward and backward; actor's step:
-        # forward, and backward to the actions alone.
-        total += next_actions * (agent.T * actor + critic) + 3 * critic + 2 * critic
-    return total
+        # Target: the chain and the target critics on each next action.
+        total = 3 * diffusion + next_actions * (agent.T * diffusion + M * critic) + M * (regression + at_actions)
+        if isinstance(agent, DiffusionQlConfig):
+            # Gradients go through a whole chain; with eta = 0 there is none.
+            total += 3 * agent.T * diffusion if agent.eta else -M * at_actions
+        return total
+    if isinstance(agent, BcDiffusionConfig):
+        return 3 * diffusion
+    if isinstance(agent, ImplicitQConfig):
+        # The target critics on the data, values forward and backward and twice forward, critics.
+        value = forward(observation, 1)
+        policy = gaussian if isinstance(agent, IqlConfig) else diffusion
+        return 2 * critic + 5 * value + 2 * regression + 3 * policy
+    if isinstance(agent, Td3BcConfig):
+        return 4 * gaussian + 2 * (critic + regression + at_actions)
+    if isinstance(agent, CqlConfig):
+        return 7 * gaussian + 2 * (critic + (1 + 3 * agent.sampled_actions) * regression + at_actions)
+    if isinstance(agent, MsgConfig):
+        return 5 * gaussian + agent.M * (critic + 2 * regression + at_actions)
+    if isinstance(agent, GaussianEnsembleConfig):
+        return 7 * gaussian + agent.M * (critic + regression + at_actions)
+    return 3 * gaussian
 
 
 def step_work(run: Run) -> float:

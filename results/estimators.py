@@ -27,12 +27,18 @@ def check_protocol(protocol: str) -> str:
     return protocol
 
 
-def run_score(scores: Sequence[float], protocol: str, diffusion_losses: Sequence[float] | None = None) -> float:
+def run_score(
+    scores: Sequence[float],
+    protocol: str,
+    diffusion_losses: Sequence[float] | None = None,
+    choice: int | None = None,
+) -> float:
     """The score of one run under a protocol.
 
     scores: [E], one an evaluation, in order of step.
     diffusion_losses: [E], mean of the diffusion loss over the interval that ended at each evaluation, NaN where there
     is none; None for a method that has no diffusion loss. Only `offline` reads them.
+    choice: for methods that `offline` selects by order: take the evaluation whose loss is the (choice + 1)-th lowest.
 
     Raises UserError for an unknown protocol, ValueError where there is no evaluation or the lengths differ.
     """
@@ -46,8 +52,15 @@ def run_score(scores: Sequence[float], protocol: str, diffusion_losses: Sequence
     if protocol == "offline" and diffusion_losses is not None:
         if len(diffusion_losses) != len(scores):
             raise ValueError(f"{len(scores)} scores, but {len(diffusion_losses)} interval means of the diffusion loss")
+        losses = np.asarray(diffusion_losses, dtype=float)
+        if choice is not None:
+            known = np.flatnonzero(np.isfinite(losses))
+            if not known.size:
+                return float(scores[-1])
+            in_order = known[np.argsort(losses[known], kind="stable")]
+            return float(scores[in_order[min(choice, len(in_order) - 1)]])
         # A comparison with NaN is false: an interval without a mean has not settled.
-        changes = np.abs(np.diff(np.asarray(diffusion_losses, dtype=float)))
+        changes = np.abs(np.diff(losses))
         settled = np.flatnonzero(changes < SETTLED)
         if settled.size:
             return float(scores[settled[0] + 1])

@@ -58,7 +58,11 @@ def method_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour and marker of each method, the same in every figure for the methods of this version."""
     order = dict.fromkeys([*METHODS, *methods])
     looks = {
-        method: {"color": PALETTE[index % len(PALETTE)], "marker": MARKERS[index % len(MARKERS)]}
+        method: {
+            "color": PALETTE[index % len(PALETTE)],
+            # Those that share a colour differ in their marker.
+            "marker": MARKERS[(index + index // len(PALETTE)) % len(MARKERS)],
+        }
         for index, method in enumerate(order)
     }
     return {method: looks[method] for method in methods}

@@ -13,11 +13,14 @@ from typing import Any
 
 import pandas as pd
 
+from erdp_core.hyperparameters import offline_choice
+from erdp_core.tasks import TASKS
 from results.captions import caption, column_label
 from results.estimators import CellStatistics, cell_statistics, check_protocol, run_score
 from results.figure_style import save_figure
 from results.files import write_result
 from results.frames import Acting, PlanFrames
+from results.reported import Reported, reported
 from results.table_image import PrintedCell, PrintedTable, draw_table
 
 GAP = "—"
@@ -78,6 +81,8 @@ class Table:
     columns: tuple[Column, ...]
     cells: Mapping[tuple[str, Column], Cell]
     caption: tuple[str, ...]
+    reported: Reported | None = None
+    """What papers print for these tasks."""
 
     @cached_property
     def common_tasks(self) -> tuple[str, ...]:
@@ -129,7 +134,12 @@ def build_table(frames: PlanFrames, protocol: str | None = None) -> Table:
     plan = frames.plan
     protocol = check_protocol(protocol or plan["protocol"])
     scores = {
-        key: run_score(group["score"].tolist(), protocol, group["diffusion_loss"].tolist())
+        key: run_score(
+            group["score"].tolist(),
+            protocol,
+            group["diffusion_loss"].tolist(),
+            offline_choice(str(key[1]), TASKS[str(key[0])]) if key[0] in TASKS else None,
+        )
         for key, group in frames.evaluations.groupby(["task", "method", "acting", "seed"], sort=False)
     }
     columns = tuple(Column(method, acting) for method, actings in frames.actings.items() for acting in actings)
@@ -149,6 +159,7 @@ def build_table(frames: PlanFrames, protocol: str | None = None) -> Table:
             for column in columns
         },
         caption=caption(frames, protocol),
+        reported=reported(frames),
     )
 
 
@@ -211,16 +222,32 @@ def to_markdown(table: Table) -> str:
     ]
     if table.averages:
         rows.append([table.average_label, "", *(number(table.averages[column]) for column in table.columns)])
-    widths = [max(3, *(len(row[index]) for row in rows)) for index in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join([*map(str.ljust, row[:2], widths[:2]), *map(str.rjust, row[2:], widths[2:])]) + " |"
-        for row in rows
-    ]
-    rules = [*("-" * (width + 2) for width in widths[:2]), *("-" * (width + 1) + ":" for width in widths[2:])]
-    lines.insert(1, "|" + "|".join(rules) + "|")
+    lines = _lined_up(rows, labels=2)
     footer = [f"- [{mark}] {escape(gap)}" for gap, mark in table.marks.items()]
     footer += [f"- {escape(line)}" for line in table.remarks]
-    return "\n".join([f"**{escape(table.title)}**", "", *lines, "", *footer]) + "\n"
+    text = "\n".join([f"**{escape(table.title)}**", "", *lines, "", *footer]) + "\n"
+    if table.reported is None:
+        return text
+    printed_rows = [["task", *(escape(method) for method in table.reported.methods)]] + [
+        [escape(task), *(number(of_task[method]) if method in of_task else GAP for method in table.reported.methods)]
+        for task, of_task in table.reported.scores.items()
+    ]
+    notes = [f"- {escape(line)}" for line in table.reported.caption]
+    return "\n".join([text, "**Reported in papers**", "", *_lined_up(printed_rows, labels=1), "", *notes]) + "\n"
+
+
+def _lined_up(rows: Sequence[Sequence[str]], labels: int) -> list[str]:
+    """Markdown lines of a table, its head first; columns after the labels are numbers."""
+    widths = [max(3, *(len(row[index]) for row in rows)) for index in range(len(rows[0]))]
+    lines = [
+        "| "
+        + " | ".join([*map(str.ljust, row[:labels], widths[:labels]), *map(str.rjust, row[labels:], widths[labels:])])
+        + " |"
+        for row in rows
+    ]
+    rules = [*("-" * (width + 2) for width in widths[:labels]), *("-" * (width + 1) + ":" for width in widths[labels:])]
+    lines.insert(1, "|" + "|".join(rules) + "|")
+    return lines
 
 
 def long_form(table: Table) -> pd.DataFrame:
@@ -346,6 +373,8 @@ def _printed(table: Table) -> PrintedTable:
 def write_table(table: Table, folder: Path) -> list[Path]:
     """Write `<name>.md`, `.csv`, `.tex` and `.png` into a folder, which is made where it is missing.
 
+    What papers report is in the first, and in `<name>-reported.csv`.
+
     Raises UserError where the folder cannot be written.
     """
     paths = [folder / f"{table.name}.{ending}" for ending in ("md", "csv", "tex", "png")]
@@ -353,4 +382,7 @@ def write_table(table: Table, folder: Path) -> list[Path]:
     write_result(paths[1], long_form(table).to_csv(index=False).encode())
     write_result(paths[2], to_latex(table).encode())
     save_figure(draw_table(_printed(table)), paths[3])
+    if table.reported is not None:
+        paths.append(folder / f"{table.name}-reported.csv")
+        write_result(paths[-1], table.reported.frame().to_csv(index=False).encode())
     return paths

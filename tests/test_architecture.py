@@ -29,6 +29,8 @@ MAY_IMPORT = {
         "orchestration.ledger",
         "erdp_core.tasks",
         "erdp_core.config",
+        "erdp_core.agent_configs",
+        "erdp_core.hyperparameters",
         "erdp_core.errors",
         "erdp_core.command_line",
     ),
@@ -40,7 +42,13 @@ NEVER_IMPORTS = {
     "sweeps": set[str](),
     "results": {"torch", "ray"},
 }
-LIGHT_MODULES = ("erdp_core.config", "erdp_core.tasks", "orchestration.ledger")
+LIGHT_MODULES = (
+    "erdp_core.config",
+    "erdp_core.agent_configs",
+    "erdp_core.hyperparameters",
+    "erdp_core.tasks",
+    "orchestration.ledger",
+)
 HEAVY_LIBRARIES = {"torch", "ray", "mlflow", "minari"}
 
 # Commands of the README that no test runs, by how they begin, and why.

@@ -2,7 +2,7 @@
 
 Runs in a ledger are told apart by `ALGORITHM_VERSIONS`: code that comes to other numbers under the same version would
 mix what is not the same method. When a change of numbers is meant, raise the method's version in
-erdp_core/config.py and write the file anew:
+erdp_core/agent_configs.py and write the file anew:
 
     ERDP_WRITE_GOLDEN=1 python -m pytest tests/erdp_core/test_golden.py
 """
@@ -30,6 +30,15 @@ VARIANTS = {
     ),
     "erdp with the released forms": ("erdp", (*EVERYTHING, "agent.action_clip=false", "agent.lr_decay=cosine")),
     "bc-diffusion": ("bc-diffusion", ()),
+    "diffusion-ql": ("diffusion-ql", EVERYTHING[:3]),
+    "bc": ("bc", ()),
+    "td3-bc": ("td3-bc", ()),
+    "iql": ("iql", ("agent.lr_decay=off",)),
+    "cql": ("cql", ()),
+    "msg": ("msg", ()),
+    "idql": ("idql", ()),
+    "edp": ("edp", ()),
+    "gaussian-ensemble": ("gaussian-ensemble", ()),
 }
 
 
@@ -64,6 +73,10 @@ def golden() -> dict[str, Any]:
         GOLDEN.write_text(json.dumps(record, indent=1) + "\n")
     found: dict[str, Any] = json.loads(GOLDEN.read_text())
     return found
+
+
+def test_every_method_has_numbers() -> None:
+    assert {method for method, _ in VARIANTS.values()} == set(ALGORITHM_VERSIONS)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -14,7 +14,13 @@ from tests.small import algorithm, assert_states_close, inputs, small_config, tr
 
 FLOAT32 = 2e-5
 """Between packs of different sizes: the order of sums differs, and learning carries it on."""
-SETTINGS = ("agent.ema_from=2", "agent.ema_every=1", "agent.lr_decay=cosine", "agent.normalise_returns=true")
+SETTINGS = (
+    "agent.ema_from=2",
+    "agent.ema_every=1",
+    "agent.lr_decay=cosine",
+    "agent.normalise_returns=true",
+    "agent.cloning_steps=3",
+)
 VALUES = {
     "alpha": (0.0, 0.5),
     "beta": (0.0, 8.0),
@@ -32,6 +38,8 @@ VALUES = {
     "inverse_temperature": (0.1, 10.0),
     "reward_scale": (0.1, 2.0),
     "reward_shift": (-2.0, 1.0),
+    "temperature_lr": (1e-4, 0.1),
+    "conservative_weight": (0.1, 5.0),
 }
 """Two values of each packed number that come to different runs."""
 

@@ -32,6 +32,23 @@ def test_arithmetic_is_that_of_the_papers_steps() -> None:
     assert step_gflop(ant, 29, 8) == pytest.approx(74, rel=0.05)
 
 
+def test_arithmetic_of_the_other_methods() -> None:
+    """Beside one forward pass of a critic, which is about that of any other network of its size."""
+    shape = ("agent.width=256", "agent.batch_size=256", "agent.layers=2", "agent.T=5")
+
+    def passes(method: str, *settings: str) -> float:
+        return step_gflop(small_config(*shape, *settings, method=method).agent, 11, 3) / (
+            2 * 256 * (14 * 256 + 256**2 + 256) / 1e9
+        )
+
+    assert passes("bc") == pytest.approx(3, rel=0.1)
+    assert passes("bc-diffusion") == pytest.approx(3, rel=0.1)
+    assert passes("td3-bc") == pytest.approx(1 + 2 + 6 + 3 + 4, rel=0.1)
+    assert passes("iql") == pytest.approx(2 + 5 + 3 + 6, rel=0.1)
+    assert passes("diffusion-ql") == pytest.approx(3 + 5 + 2 + 6 + 4 + 15, rel=0.1)
+    assert passes("diffusion-ql", "agent.eta=0") == pytest.approx(3 + 5 + 2 + 6, rel=0.1)
+
+
 def test_without_a_measurement_runs_share_a_steps_fixed_cost(ledger: Ledger) -> None:
     runs = [made_run(seed) for seed in range(3)]
     one, three = (costs(ledger).milliseconds(runs[:count]) for count in (1, 3))

@@ -40,6 +40,14 @@ def test_offline_takes_the_first_evaluation_where_the_diffusion_loss_has_settled
     assert run_score(SCORES, "offline", losses) == expected
 
 
+@pytest.mark.parametrize(("choice", "expected"), [(0, 20.0), (1, 60.0), (2, 10.0), (9, 30.0)])
+def test_offline_takes_the_kth_lowest_diffusion_loss_where_the_method_says_so(choice: int, expected: float) -> None:
+    losses = [0.4, 0.9, math.nan, 0.1, 0.2]
+    assert run_score([10.0, 30.0, 40.0, 20.0, 60.0], "offline", losses, choice) == expected
+    assert run_score([10.0, 30.0], "offline", [math.nan, math.nan], choice) == 30.0
+    assert run_score([10.0, 30.0], "paper", [0.1, 0.2], choice) == 30.0
+
+
 def test_one_evaluation_is_its_own_score() -> None:
     assert {run_score([42.0], protocol, [0.1]) for protocol in PROTOCOLS} == {42.0}
 
