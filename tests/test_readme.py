@@ -54,6 +54,8 @@ ELSEWHERE = {
     "make table": "test_makefile.py",
     "make test": ".ci/run",
     "make lint": ".ci/run",
+    "make benchmark": "tests/benchmarks/test_benchmarks.py",
+    "python -m tests.benchmarks.": "tests/benchmarks",
     "source ": "changes nothing",
     "mlflow ui ": "below, as a server",
 }

@@ -106,13 +106,13 @@ def test_cqls_sum_over_actions_by_enumeration() -> None:
         state, after = batch.observations[0, row], batch.next_observations[0, row]
         next_action, _ = agent.policy.sample(after[None, None], noise["next_action"][:, row : row + 1])
         value = min(plain_q(targets, after, next_action[0, 0], member) for member in range(2))
-        y = float(batch.rewards[0, row] + 0.9 * (1 - batch.terminals[0, row]) * value)
+        y = (batch.rewards[0, row] + 0.9 * (1 - batch.terminals[0, row]) * value).item()
         now, density_now = agent.policy.sample(state[None, None], noise["now"][:, row : row + 1])
         later, density_later = agent.policy.sample(after[None, None], noise["later"][:, row : row + 1])
         candidates = [
             *((noise["uniform"][0, row, k], 2 * math.log(0.5)) for k in range(2)),
-            *((now[0, k], float(density_now[0, k])) for k in range(2)),
-            *((later[0, k], float(density_later[0, k])) for k in range(2)),
+            *((now[0, k], density_now[0, k].item()) for k in range(2)),
+            *((later[0, k], density_later[0, k].item()) for k in range(2)),
         ]
         for member in range(2):
             of_data = plain_q(critics, state, batch.actions[0, row], member)
@@ -179,7 +179,7 @@ def test_msgs_losses_against_a_loop() -> None:
         action, _ = agent.policy.sample(state[None, None], noise["conservative_action"][:, row : row + 1])
         for member in range(3):
             value = plain_q(targets, after, next_action[0, 0], member)
-            y = float(batch.rewards[0, row] + 0.9 * (1 - batch.terminals[0, row]) * value)
+            y = (batch.rewards[0, row] + 0.9 * (1 - batch.terminals[0, row]) * value).item()
             of_data = plain_q(critics, state, batch.actions[0, row], member)
             expected += ((of_data - y) ** 2 + 0.5 * (plain_q(critics, state, action[0, 0], member) - of_data)) / 24
         values = [plain_q(critics, state, new[0, row], member) for member in range(3)]
