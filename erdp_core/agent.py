@@ -68,13 +68,20 @@ class ERDP(Agent):
     def target(self, batch: Batch, noise: Noise) -> Tensor:
         """y^m = r + gamma (1 - done) Q_target^m(s', a'), one for each member, [R, M, B] (Eq. 16).
 
-        a' is sampled from the averaged policy; with the max-Q backup each member takes its maximum over K of them.
+        a' is sampled from the averaged policy; with the max-Q backup each member takes its maximum over K of them. With
+        shared targets all members have that of the pessimistic value, [R, 1, B].
         """
         next_actions = self.policy.sample(self.average.weights, batch.next_observations, noise["next_action"])
         q_next = self.critics.target_q(batch.next_observations, next_actions)
         if self.config.max_q_backup:
             q_next = q_next.unflatten(2, (-1, self.config.max_q_actions)).amax(dim=3)
+        if self.config.targets == "shared":
+            q_next = self.pessimistic(q_next).unsqueeze(1)
         return self.critics.backed_up(batch, q_next)
+
+    def pessimistic(self, q: Tensor) -> Tensor:
+        """What the policy improves of q [R, M, B]: the lower confidence bound (Eq. 17), or the least, [R, B]."""
+        return lower_confidence_bound(q, self.beta) if self.config.pessimism == "lcb" else q.amin(dim=1)
 
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean over batch and members of (Q^m - y^m)^2, [R] (Eq. 16); the critics keep its gradient."""
@@ -92,7 +99,7 @@ class ERDP(Agent):
         """
         diffusion_loss, a_0, eps_phi = self.policy.diffusion_loss(batch.observations, batch.actions, noise)
         q = self.critics.q_of_actions(batch.observations, a_0.clamp(-1, 1))
-        lcb = lower_confidence_bound(q, self.beta).mean(dim=1)
+        lcb = self.pessimistic(q).mean(dim=1)
         if not self.has_entropy:
             sample_entropy = torch.zeros_like(a_0[..., 0])
         elif self.config.entropy == "released":
@@ -136,7 +143,7 @@ class ERDP(Agent):
         """Actions [R, E, A]: K candidates of the raw policy, one chosen with softmax(LCB of the target critics)."""
 
         def value(states: Tensor, actions: Tensor) -> Tensor:
-            return lower_confidence_bound(self.critics.target_q(states, actions), self.beta)
+            return self.pessimistic(self.critics.target_q(states, actions))
 
         return act_by_candidates(self.policy, value, self.config.M, observations, noise)
 

@@ -75,6 +75,10 @@ class ErdpConfig(DiffusionPolicyConfig, ValueConfig):
     """Pessimism of the lower confidence bound."""
     eta: float = number(1.0, 0.0, 1000.0)
     """Weight of the Q loss against the diffusion loss."""
+    pessimism: Literal["lcb", "min"] = "lcb"
+    """What the policy improves, and acts by: the lower confidence bound, or the least of the members."""
+    targets: Literal["independent", "shared"] = "independent"
+    """`shared`: all members back up the same pessimistic value of the target critics, not each its own."""
     max_q_backup: bool = False
     """Back up the maximum over `max_q_actions` sampled next actions, per member."""
     max_q_actions: int = number(10, 1, 1000)

@@ -110,6 +110,33 @@ def test_target_equals_a_loop(max_q: bool) -> None:
     torch.testing.assert_close(agent.target(batch, noise), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("pessimism", ["lcb", "min"])
+def test_shared_targets_are_the_pessimistic_value_of_all(pessimism: str) -> None:
+    agent = one("agent.targets=shared", f"agent.pessimism={pessimism}", "agent.beta=2")
+    spread_critics(agent)
+    [(batch, noise)] = inputs(agent, [0], 1)
+    actions = agent.policy.sample(agent.average.weights, batch.next_observations, noise["next_action"])
+    q = agent.critics.target_q(batch.next_observations, actions)[0]
+    value = q.amin(dim=0) if pessimism == "min" else q.mean(dim=0) - 2 * q.std(dim=0)
+    expected = batch.rewards[0] + 0.99 * (1 - batch.terminals[0]) * value
+    torch.testing.assert_close(agent.target(batch, noise)[0], expected.unsqueeze(0), rtol=1e-4, atol=1e-5)
+
+
+def test_the_least_in_place_of_the_bound() -> None:
+    """In the policy's loss, and in the choice among candidates."""
+    least, bound = one("agent.pessimism=min", "agent.alpha=0"), one("agent.alpha=0")
+    for agent in (least, bound):
+        spread_critics(agent)
+    [(batch, noise)] = inputs(least, [0], 1)
+    _, a_0, _ = least.policy.diffusion_loss(batch.observations, batch.actions, noise)
+    q = least.critics.q_of_actions(batch.observations, a_0.clamp(-1, 1))[0].detach()
+    _, info = least.actor_loss(batch, noise, torch.ones(1))
+    assert info["q_loss"].item() == pytest.approx((-q.amin(dim=0).mean() / q.abs().mean()).item(), rel=1e-4)
+    drawn = acting_noise(least, 50, 3)
+    states = torch.randn(1, 50, 4, generator=torch.Generator().manual_seed(4))
+    assert not torch.equal(least.act(states, drawn), bound.act(states, drawn))
+
+
 def test_critic_loss_is_a_mean_over_batch_and_members() -> None:
     agent = one()
     spread_critics(agent)
