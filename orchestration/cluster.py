@@ -4,9 +4,9 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 # Ray reads these when it is imported: its own tables and loggers off, no reports home.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -27,6 +27,8 @@ from orchestration.resources import Resources, local_resources
 from orchestration.step_cost import Measured, StepCosts, device_name
 from orchestration.trainable import PackTrainable
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 RETRIES = 3
 """How often a pack whose process died is taken up again."""
 
@@ -217,6 +219,23 @@ def train(
     finally:
         ray.shutdown()
         shutil.rmtree(storage / f"{socket.gethostname()}-{os.getpid()}", ignore_errors=True)
+
+
+def each(function: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[tuple[int, Result]]:
+    """Call a function with each of some things, a core for each, on a cluster; results as they come, by index.
+
+    Raises what the function raised, and UserError where there is no cluster at the address.
+    """
+    connect(address)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    try:
+        remote = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
+        index_of = {remote.remote(item): index for index, item in enumerate(items)}
+        while index_of:
+            [done], _ = ray.wait(list(index_of), num_returns=1)
+            yield index_of.pop(done), ray.get(done)
+    finally:
+        ray.shutdown()
 
 
 def _step_costs(runs: Sequence[Run], ledger: Ledger, resources: Resources, listener: Listener) -> StepCosts:

@@ -11,16 +11,19 @@ A ledger is a folder of runs, one folder a run:
     finished.json       written last: its presence means done
 
 Files are written beside their place and renamed; a file whose bytes do not match the checksum in its name does not
-count. `plans/` holds, for each table that was asked for, the runs that its cells are made of.
+count. `plans/` holds, for each table that was asked for, the runs that its cells are made of; `toys/` what the toy
+experiments came to.
 """
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import uuid
+import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -265,6 +268,35 @@ class Ledger:
         for path in sorted(self.root.iterdir()):
             if (path / "run.json").exists():
                 yield RunFolder(path)
+
+    def write_toy(self, name: str, record: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        """Keep what a toy experiment came to: numpy arrays, and a record, whose presence means that they are there."""
+        import numpy as np  # the ledger is read without it
+
+        folder = self.root / "toys"
+        folder.mkdir(exist_ok=True)
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        write_file(folder / f"{name}.npz", content.getvalue())
+        write_json(folder / f"{name}.json", record)
+
+    def toys(self) -> dict[str, Record]:
+        """The record of every toy experiment, by name."""
+        return {
+            path.stem: read_json(path, "delete it and run the toy again", ["toy", "variants"])
+            for path in sorted((self.root / "toys").glob("*.json"))
+        }
+
+    def toy_arrays(self, name: str) -> dict[str, Any]:
+        """The arrays of a toy experiment. Raises LedgerError where they are damaged."""
+        import numpy as np
+
+        path = self.root / "toys" / f"{name}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, zipfile.BadZipFile, KeyError):
+            raise LedgerError(f"{path} is damaged: delete it and its .json, and run the toy again") from None
 
     def write_plan(self, name: str, record: Mapping[str, Any]) -> None:
         """Keep which runs a table's cells are made of."""

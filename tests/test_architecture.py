@@ -35,7 +35,7 @@ MAY_IMPORT = {
         "erdp_core.command_line",
     ),
 }
-MAY_DRAW = {"orchestration.run_table", "sweeps.run_ablation", "sweeps.tune_alpha"}
+MAY_DRAW = {"orchestration.run_table", "sweeps.run_ablation", "sweeps.toys", "sweeps.tune_alpha"}
 NEVER_IMPORTS = {
     "erdp_core": {"ray", "mlflow", "optuna", "pandas"},
     "orchestration": set[str](),

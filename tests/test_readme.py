@@ -45,6 +45,8 @@ COMMANDS = {
         "| pointmaze-umaze ",
     ),
     "python orchestration/run_table.py --table gym": (f"{SMOKE} --seeds 1 --set evaluation.episodes=1", "| hopper-"),
+    "python sweeps/toys.py --toy two-steps": ("--steps 20", "toys/two-steps-"),
+    "python sweeps/toys.py --toy bandit-corners": ("--steps 20", "toys/bandit-corners-"),
     "python results/make_tables.py": ("", "each run's last evaluation"),
     "python results/make_figures.py": ("", "curves.svg"),
     "python -m orchestration.tracking": ("", "MLflow has the "),
@@ -131,7 +133,7 @@ def test_the_commands_of_the_readme_run(folder: Path, mirror: str) -> None:
         "ERDP_D4RL_MIRRORS": mirror,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    for scripts in ("orchestration", "results"):
+    for scripts in ("orchestration", "results", "sweeps"):
         (folder / scripts).symlink_to(ROOT / scripts)
     commands = shell_commands((ROOT / "README.md").read_text())
     # PointMaze's data first: the README shows tables before it says where data come from.
