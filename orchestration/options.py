@@ -1,5 +1,6 @@
 """The options that every command which trains a grid shares."""
 
+import argparse
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -39,14 +40,33 @@ class Options:
 
 
 def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
-    """Read and check the options. Raises UserError for unknown names, each with the nearest valid one."""
+    """Read and check run_table's options. Raises UserError for unknown names, each with the nearest valid one."""
     parser.add_argument("--table", help=f"which table: {', '.join(TABLES)} (with --task-file: {CUSTOM})")
+    parser.add_argument("--methods", default="erdp", help=f"comma-separated: {', '.join(METHODS)} (default: erdp)")
+    add_options(parser)
+    arguments = parser.parse_args(argv)
+
+    own = add_task_files(arguments.task_file)
+    table = arguments.table or (CUSTOM if own else "")
+    if own and table != CUSTOM:
+        raise UserError(f"the tasks of --task-file make up the table {CUSTOM}, not {table}: leave --table out")
+    if not table:
+        raise UserError(f"name a table with --table: {', '.join(TABLES)}")
+    tasks = chosen_tasks(arguments.tasks, table_tasks(table), f"table {table!r}")
+    methods = tuple(dict.fromkeys(name for name in arguments.methods.split(",") if name))
+    check_names("method", methods, METHODS)
+    if not methods:
+        raise UserError(f"--methods names no method: {', '.join(METHODS)}")
+    return checked(arguments, table, tasks, methods)
+
+
+def add_options(parser: Parser) -> None:
+    """What every command that trains a grid can be told beside which tasks and methods it is made of."""
     parser.add_argument(
         "--task-file", nargs="+", action="extend", default=[], metavar="FILE.toml",
         help=f"tasks of your own (see erdp_core/task_file.py), which make up the table {CUSTOM}",
     )  # fmt: skip
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only these tasks of the table")
-    parser.add_argument("--methods", default="erdp", help=f"comma-separated: {', '.join(METHODS)} (default: erdp)")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only these tasks")
     parser.add_argument("--seeds", default="5", help="how many (5: seeds 0 to 4), or which (0,1,7; one seed: 7,)")
     parser.add_argument("--profile", default="paper", help=f"{', '.join(PROFILES)} (default: paper)")
     parser.add_argument("--source", default="auto", help=f"where data come from: {', '.join(SOURCES)} (default: auto)")
@@ -75,35 +95,33 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
     parser.add_argument("--tracking-uri", help="MLflow (default: $MLFLOW_TRACKING_URI, else SQLite in the ledger)")
     parser.add_argument("--dry-run", action="store_true", help="show what would be trained, and stop")
     parser.add_argument("--probe", action="store_true", help="measure the steps' cost anew before estimating hours")
-    arguments = parser.parse_args(argv)
 
-    own = add_task_files(arguments.task_file)
-    table = arguments.table or (CUSTOM if own else "")
-    if own and table != CUSTOM:
-        raise UserError(f"the tasks of --task-file make up the table {CUSTOM}, not {table}: leave --table out")
-    if not table:
-        raise UserError(f"name a table with --table: {', '.join(TABLES)}")
-    tasks = table_tasks(table)
-    if arguments.tasks:
-        chosen = [name for names in arguments.tasks for name in names.split(",") if name]
-        for name in chosen:
-            if name not in tasks:
-                raise UserError(f"table {table!r} has no task {name!r}: {suggestion(name, tasks)}")
-        tasks = tuple(dict.fromkeys(chosen))
-        if not tasks:
-            raise UserError(f"--tasks names no task of table {table!r}")
-    methods = tuple(dict.fromkeys(name for name in arguments.methods.split(",") if name))
-    for kind, names, valid in (
-        ("method", methods, METHODS),
-        ("profile", [arguments.profile], PROFILES),
-        ("source", [arguments.source], SOURCES),
-        ("protocol", [arguments.protocol], PROTOCOLS),
-    ):
-        for name in names:
-            if name not in valid:
-                raise UserError(f"unknown {kind} {name!r}: {suggestion(name, valid)}")
-    if not methods:
-        raise UserError(f"--methods names no method: {', '.join(METHODS)}")
+
+def chosen_tasks(asked: Sequence[str] | None, tasks: Sequence[str], whose: str) -> tuple[str, ...]:
+    """The tasks asked for, or all. Raises UserError for one that is not among them; `whose` names them."""
+    if not asked:
+        return tuple(tasks)
+    chosen = [name for names in asked for name in names.split(",") if name]
+    for name in chosen:
+        if name not in tasks:
+            raise UserError(f"{whose} has no task {name!r}: {suggestion(name, tasks)}")
+    if not chosen:
+        raise UserError(f"--tasks names no task of {whose}")
+    return tuple(dict.fromkeys(chosen))
+
+
+def check_names(kind: str, names: Sequence[str], valid: Mapping[str, object] | Sequence[str]) -> None:
+    """Raise UserError for a name that is not valid, with the nearest one that is."""
+    for name in names:
+        if name not in valid:
+            raise UserError(f"unknown {kind} {name!r}: {suggestion(name, valid)}")
+
+
+def checked(arguments: argparse.Namespace, table: str, tasks: tuple[str, ...], methods: tuple[str, ...]) -> Options:
+    """The options, once tasks and methods are known. Raises UserError for what clashes or does not exist."""
+    check_names("profile", [arguments.profile], PROFILES)
+    check_names("source", [arguments.source], SOURCES)
+    check_names("protocol", [arguments.protocol], PROTOCOLS)
     check_settings(arguments.settings, methods)
     return Options(
         table,

@@ -18,9 +18,12 @@ class Pack:
 
     @property
     def name(self) -> str:
-        """For people: task, method, seeds."""
-        seeds = ",".join(str(run.seed) for run in self.runs)
-        return f"{self.runs[0].task.name} {self.runs[0].method} seed{'s' if len(self.runs) > 1 else ''} {seeds}"
+        """For people: task, method or column, seeds."""
+        seeds_of: dict[str, list[str]] = {}
+        for run in self.runs:
+            seeds_of.setdefault(run.column or run.method, []).append(str(run.seed))
+        parts = [f"{name} seed{'s' if len(seeds) > 1 else ''} {','.join(seeds)}" for name, seeds in seeds_of.items()]
+        return f"{self.runs[0].task.name} {'; '.join(parts)}"
 
 
 def make_packs(runs: Sequence[Run], ledger: Ledger, slots: int, costs: StepCosts) -> list[Pack]:

@@ -29,6 +29,8 @@ class Run:
     profile: str
     config: RunConfig
     seed: int
+    column: str = ""
+    """Of the ablation that asked for it, where it has a name of its own: for people, no part of what the run is."""
 
     @property
     def identity(self) -> Record:
@@ -105,11 +107,22 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Column:
+    """One column of a table: a method, with settings of its own beside the plan's."""
+
+    label: str
+    method: str
+    settings: tuple[str, ...] = ()
+    """`agent.T=2`"""
+
+
+@dataclass(frozen=True)
 class Cell:
     """One seed of one table cell: a run, or the reason why there can be none."""
 
     task: str
     method: str
+    """The column's label: the method itself, but in an ablation."""
     seed: int
     config: RunConfig
     run: Run | None
@@ -129,12 +142,16 @@ class Plan:
     seeds: tuple[int, ...]
     settings: tuple[str, ...]
     cells: tuple[Cell, ...]
+    columns: tuple[Column, ...] = ()
+    """Of an ablation; none where each column is a method."""
 
     @property
     def name(self) -> str:
         """`table-profile`, with a hash of the request: another request never replaces this one's table."""
         request = [self.source, self.protocol, self.tasks, self.methods, self.seeds, self.settings]
         request.append([[cell.run.source, cell.run.environment.to_dict()] for cell in self.cells if cell.run])
+        if self.columns:
+            request.append([[one.label, one.method, one.settings] for one in self.columns])
         digest = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:6]
         return f"{self.table}-{self.profile}-{digest}"
 
@@ -155,7 +172,7 @@ class Plan:
                 observation_size, action_size = environment_sizes(task.environment)
                 facts = {"fingerprint": "", "observation_size": observation_size, "action_size": action_size}
                 found.append(
-                    Run(task, "none", task.environment, facts, cell.method, self.profile, cell.config, cell.seed)
+                    Run(task, "none", task.environment, facts, cell.config.method, self.profile, cell.config, cell.seed)
                 )
         return tuple(found)
 
@@ -166,7 +183,9 @@ class Plan:
 
     def record(self) -> Record:
         """What the ledger keeps, for tables to be drawn from."""
+        columns = [{"label": one.label, "method": one.method, "settings": list(one.settings)} for one in self.columns]
         return {
+            **({"columns": columns} if columns else {}),
             "name": self.name,
             "table": self.table,
             "profile": self.profile,
@@ -196,21 +215,26 @@ def make_plan(
     source: str,
     protocol: str,
     tasks: Sequence[str],
-    methods: Sequence[str],
+    methods: Sequence[str] = (),
     seeds: Sequence[int],
+    columns: Sequence[Column] = (),
     settings: Sequence[str] = (),
     files: Mapping[str, Path] | None = None,
     environments: Mapping[str, EnvironmentSpec] | None = None,
 ) -> Plan:
     """The plan of a table, its data looked up; what cannot run for lack of data becomes a gap.
 
-    files: data in D4RL's layout that take the place of a task's own. environments: where a task is evaluated, wherever
-    its data were recorded.
+    columns: in place of methods, for an ablation. files: data in D4RL's layout that take the place of a task's own.
+    environments: where a task is evaluated, wherever its data were recorded.
 
     Raises ConfigError for bad settings and DataError for data that are there but bad, before anything is trained.
     """
+    chosen = columns or [Column(method, method) for method in methods]
+    labels = tuple(column.label for column in chosen)
     configs = {
-        (task, method): resolve(get_task(task), method, profile, settings) for task in tasks for method in methods
+        (task, column.label): resolve(get_task(task), column.method, profile, (*settings, *column.settings))
+        for task in tasks
+        for column in chosen
     }
     cells: list[Cell] = []
     for task in tasks:
@@ -218,9 +242,7 @@ def make_plan(
             dataset = load_dataset(get_task(task), source, (files or {}).get(task), (environments or {}).get(task))
         except MissingDataError as error:
             cells += [
-                Cell(task, method, seed, configs[task, method], None, str(error))
-                for method in methods
-                for seed in seeds
+                Cell(task, label, seed, configs[task, label], None, str(error)) for label in labels for seed in seeds
             ]
             continue
         except DataError as error:
@@ -233,13 +255,15 @@ def make_plan(
             "observation_size": dataset.transitions.observations.shape[1],
             "action_size": dataset.transitions.actions.shape[1],
         }
-        for method, seed in itertools.product(methods, seeds):
-            config = configs[task, method]
-            run = Run(get_task(task), dataset.source, dataset.environment, facts, method, profile, config, seed)
-            cells.append(Cell(task, method, seed, config, run))
+        for label, seed in itertools.product(labels, seeds):
+            config = configs[task, label]
+            where = get_task(task), dataset.source, dataset.environment, facts
+            run = Run(*where, config.method, profile, config, seed, label if columns else "")
+            cells.append(Cell(task, label, seed, config, run))
     return Plan(
-        table, profile, source, protocol, tuple(tasks), tuple(methods), tuple(seeds), tuple(settings), tuple(cells)
-    )
+        table, profile, source, protocol, tuple(tasks), labels, tuple(seeds), tuple(settings), tuple(cells),
+        tuple(columns),
+    )  # fmt: skip
 
 
 def missing_runs(plan: Plan, ledger: Ledger) -> list[Run]:

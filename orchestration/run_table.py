@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from erdp_core.command_line import Parser, run
 from orchestration.grid import print_costs, print_plan, print_settings, train_missing
 from orchestration.ledger import Ledger
-from orchestration.options import parse
-from orchestration.plan import make_plan, missing_runs
+from orchestration.options import Options, parse
+from orchestration.plan import Plan, make_plan, missing_runs
 from orchestration.tracking import BackgroundTracker, default_uri
 from results.draw import draw_plan
 from results.tables import to_markdown
@@ -36,6 +36,11 @@ def command(argv: Sequence[str] | None) -> int:
         files=options.files,
         environments=options.environments,
     )
+    return run_plan(plan, options)
+
+
+def run_plan(plan: Plan, options: Options) -> int:
+    """Train what a plan lacks and draw it, or with `--dry-run` show it; returns 0, or 1 when runs are missing."""
     ledger = Ledger(options.ledger)
     writes = options.probe or not options.dry_run
     if writes or (ledger.root / "ledger.json").exists():

@@ -14,7 +14,7 @@ Acting = Literal["candidates", "one candidate"]
 ACTINGS: tuple[Acting, ...] = get_args(Acting)
 
 RUN_COLUMNS = (
-    "task", "method", "seed", "run_id", "status", "gap", "source", "environment", "mujoco", "notes",
+    "task", "method", "seed", "run_id", "status", "gap", "algorithm", "source", "environment", "mujoco", "notes",
     "steps", "interval", "episodes", "candidates", "changes",
 )  # fmt: skip
 EVALUATION_COLUMNS = ("task", "method", "acting", "seed", "run_id", "step", "score", "episodes", "diffusion_loss")
@@ -28,6 +28,8 @@ class PlanFrames:
     plan: Record
     runs: pd.DataFrame
     """A row each task, method and seed of the plan, in the plan's order: RUN_COLUMNS.
+
+    method is the column's label, which in an ablation is not the algorithm's name.
 
     status is the ledger's, or `missing` where the plan has no run; gap says why the run does not count and is empty
     where it does. The columns from source on describe a run that has been started; without one they are None.
@@ -56,6 +58,7 @@ def read_plan(ledger: Ledger, name: str, plan: Record) -> PlanFrames:
     """Read the runs of a plan; only finished ones count and have their evaluations read into the frame."""
     runs: list[Record] = []
     evaluations: list[Record] = []
+    own = {column["label"]: _agent_names(column["settings"]) for column in plan.get("columns", ())}
     for cell in plan["cells"]:
         where = {"task": cell["task"], "method": cell["method"], "seed": cell["seed"], "run_id": cell["run_id"]}
         if cell["run_id"] is None:
@@ -64,7 +67,7 @@ def read_plan(ledger: Ledger, name: str, plan: Record) -> PlanFrames:
         run = ledger.run(cell["run_id"])
         status = run.status
         try:
-            facts = _facts(run.record()) if status != "planned" else {}
+            facts = _facts(run.record(), own.get(cell["method"], set())) if status != "planned" else {}
             lines = _evaluations(run) if status == "finished" else []
             gap = _gap(run, status, lines, facts)
         except (KeyError, TypeError, AttributeError):
@@ -85,10 +88,16 @@ def _frame(rows: Iterable[Record], columns: tuple[str, ...]) -> pd.DataFrame:
     return frame.astype({name: kind for name, kind in numbers.items() if name in columns})
 
 
-def _facts(record: Record) -> dict[str, Any]:
-    """What captions say about a run."""
+def _agent_names(settings: Iterable[str]) -> set[str]:
+    """Names of the agent's settings among `agent.T=2`."""
+    return {setting.partition("=")[0].removeprefix("agent.") for setting in settings}
+
+
+def _facts(record: Record, own: set[str]) -> dict[str, Any]:
+    """What captions say about a run. own: settings that its column is about, which its label tells."""
     trainer, evaluation = record["config"]["trainer"], record["config"]["evaluation"]
     return {
+        "algorithm": record["method"],
         "source": record["source"],
         "environment": record["environment"]["name"],
         "mujoco": record["versions"].get("mujoco"),
@@ -98,14 +107,14 @@ def _facts(record: Record) -> dict[str, Any]:
         "episodes": evaluation["episodes"],
         # A method that has no such setting acts with one sample.
         "candidates": record["config"]["agent"].get("candidates", 1),
-        "changes": _changes(record),
+        "changes": _changes(record, own),
     }
 
 
-def _changes(record: Record) -> tuple[str, ...]:
+def _changes(record: Record, own: set[str]) -> tuple[str, ...]:
     """How a run's agent differs from that of profile paper: `M 4 (64)` where it has 4 critics instead of 64."""
     paper, agent = record["paper_config"]["agent"], record["config"]["agent"]
-    unused = () if agent.get("max_q_backup") else ("max_q_actions",)
+    unused = own if agent.get("max_q_backup") else {*own, "max_q_actions"}
     return tuple(
         f"{name} {agent[name]} ({value})"
         for name, value in paper.items()

@@ -133,12 +133,14 @@ def build_table(frames: PlanFrames, protocol: str | None = None) -> Table:
     """The table of a plan under a protocol (the plan's own by default). Raises UserError for an unknown protocol."""
     plan = frames.plan
     protocol = check_protocol(protocol or plan["protocol"])
+    trained = frames.runs.dropna(subset=["algorithm"])
+    algorithm = dict(zip(trained["method"], trained["algorithm"], strict=True))
     scores = {
         key: run_score(
             group["score"].tolist(),
             protocol,
             group["diffusion_loss"].tolist(),
-            offline_choice(str(key[1]), TASKS[str(key[0])]) if key[0] in TASKS else None,
+            offline_choice(algorithm[key[1]], TASKS[str(key[0])]) if key[0] in TASKS else None,
         )
         for key, group in frames.evaluations.groupby(["task", "method", "acting", "seed"], sort=False)
     }

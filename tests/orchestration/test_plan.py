@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erdp_core.agent_configs import ErdpConfig
+from erdp_core.agent_configs import METHODS, ErdpConfig
 from erdp_core.config import resolve
 from erdp_core.errors import ConfigError, DataError
 from erdp_core.tasks import EnvironmentSpec, get_task
@@ -63,6 +64,7 @@ INDIFFERENT: dict[str, Callable[[Run], Run]] = {
     "where the data lie": lambda run: dataclasses.replace(run, dataset={**run.dataset, "path": "/other.hdf5"}),
     "notes": lambda run: dataclasses.replace(run, dataset={**run.dataset, "notes": ["something"]}),
     "where data are looked for": lambda run: with_task(run, minari_ids=("another/data-v0",)),
+    "an ablation's name for it": lambda run: dataclasses.replace(run, column="no entropy"),
 }
 
 
@@ -87,17 +89,10 @@ def test_the_algorithms_version_and_the_precision_change_the_id(monkeypatch: pyt
     assert Run.from_record(coarser.record()) == coarser
 
 
+NUMBERS = {int: st.integers(3, 16), float: st.floats(0, 1), bool: st.booleans()}
 AGENT_VALUES: dict[str, st.SearchStrategy[Any]] = {
-    item.name: {
-        "int": st.integers(3, 16),
-        "float": st.floats(0, 1),
-        "bool": st.booleans(),
-        "diffusion_loss": st.sampled_from(["noise", "likelihood"]),
-        "lr_decay": st.sampled_from(["off", "cosine"]),
-        "objective": st.sampled_from(["released", "paper"]),
-        "entropy": st.sampled_from(["released", "paper"]),
-    }[item.name if str(item.type).startswith(("Literal", "typing.Literal")) else getattr(item.type, "__name__", "")]
-    for item in dataclasses.fields(ErdpConfig)
+    name: st.sampled_from(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else NUMBERS[hint]
+    for name, hint in typing.get_type_hints(ErdpConfig).items()
 }
 
 
@@ -114,9 +109,9 @@ def test_ids_are_readable_file_names() -> None:
     assert set(made_run(7).run_id) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
 
 
-@pytest.mark.parametrize("method", ["erdp", "bc-diffusion"])
+@pytest.mark.parametrize("method", METHODS)
 def test_records_are_read_back(ledger: Ledger, method: str) -> None:
-    run = made_run(3, small_config("agent.T=4", method=method))
+    run = made_run(3, small_config("agent.width=12", method=method))
     ledger.run(run.run_id).create(run.record())
     record = ledger.run(run.run_id).record()
     assert Run.from_record(record) == run

@@ -1,0 +1,60 @@
+"""Train what an ablation lacks and draw its table: one method, with settings that differ from column to column."""
+
+import sys
+from collections.abc import Sequence
+
+from erdp_core.command_line import Parser, run
+from erdp_core.errors import UserError
+from erdp_core.task_file import add_task_files
+from erdp_core.tasks import TASKS
+from orchestration.options import add_options, check_names, checked, chosen_tasks
+from orchestration.plan import make_plan
+from orchestration.run_table import run_plan
+from sweeps.ablations import ABLATIONS
+
+EXAMPLES = """\
+  python sweeps/run_ablation.py --ablation diffusion-ql-steps --dry-run
+  python sweeps/run_ablation.py --ablation parts --tasks pointmaze-medium --profile quick --seeds 3"""
+
+
+def command(argv: Sequence[str] | None) -> int:
+    """Run the command line; returns 0 when the table is complete, 1 when some of its runs are missing."""
+    parser = Parser(str(__doc__), EXAMPLES)
+    names = "; ".join(f"{name}: {ablation.about}" for name, ablation in ABLATIONS.items())
+    parser.add_argument("--ablation", required=True, metavar="NAME", help=names)
+    add_options(parser)
+    arguments = parser.parse_args(argv)
+    check_names("ablation", [arguments.ablation], ABLATIONS)
+    ablation = ABLATIONS[arguments.ablation]
+    own = add_task_files(arguments.task_file)
+    if own and not arguments.tasks:
+        arguments.tasks = list(own)
+    tasks = chosen_tasks(arguments.tasks, tuple(TASKS), "the registry") if arguments.tasks else ablation.tasks
+    methods = tuple(dict.fromkeys(column.method for column in ablation.columns))
+    options = checked(arguments, f"ablation-{arguments.ablation}", tasks, methods)
+    swept = {setting.partition("=")[0] for column in ablation.columns for setting in column.settings}
+    for setting in options.settings:
+        if setting.partition("=")[0] in swept:
+            raise UserError(f"--set {setting} is what the columns of {arguments.ablation} differ in: leave it out")
+    plan = make_plan(
+        options.table,
+        profile=options.profile,
+        source=options.source,
+        protocol=options.protocol,
+        tasks=options.tasks,
+        columns=ablation.columns,
+        seeds=options.seeds,
+        settings=options.settings,
+        files=options.files,
+        environments=options.environments,
+    )
+    return run_plan(plan, options)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return run(command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
