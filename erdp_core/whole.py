@@ -23,6 +23,8 @@ from erdp_core.weights import Weights
 
 ROWS = 128
 """Rows that go through together (whole_networks.cpp)."""
+MOST_PARTS = 8
+"""Of a network's rows whose gradients are kept apart and then added: a core takes a part."""
 
 
 class WholeNetworks:
@@ -155,13 +157,14 @@ class WholeNetworks:
         of_inputs = torch.empty(networks, rows, len(wanted))
         parts, addresses = None, None
         runs, size = weights.flat.shape
+        rows_per_part = -(-rows // (ROWS * MOST_PARTS)) * ROWS
         if values is not None:
-            blocks = -(-rows // ROWS)
-            parts = torch.zeros(runs, blocks, size)
-            starts = parts.data_ptr() + 4 * size * np.arange(runs * blocks).reshape(runs, 1, blocks, 1)
+            count = -(-rows // rows_per_part)
+            parts = torch.zeros(runs, count, size)
+            starts = parts.data_ptr() + 4 * size * np.arange(runs * count).reshape(runs, 1, count, 1)
             addresses = starts + 4 * self._places[None, :, None, :]
         of_rows = None if inputs is None else _contiguous(inputs)
-        operands = of_rows, _contiguous(of_outputs), rows, slopes, values, wanted.start, len(wanted)
+        operands = of_rows, _contiguous(of_outputs), rows, rows_per_part, slopes, values, wanted.start, len(wanted)
         self._call("whole_backward", weights, *operands, of_inputs, addresses)
         return of_inputs, weights.flat.new_empty(runs, 0) if parts is None else parts.sum(dim=1)
 

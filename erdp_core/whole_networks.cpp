@@ -322,33 +322,37 @@ void whole_forward(
 }
 
 // What `whole_forward` kept, gone back through: of_inputs [N, rows, wanted], the gradient at the inputs from `first_input`
-// on; and where there are gradients, [N, blocks], those of the tensors, one for each ROWS of rows.
+// on; and where there are gradients, [N, parts], those of the tensors, one for each rows_per_part of rows, a multiple of
+// ROWS.
 void whole_backward(
-    const float* const* tensors, const int32_t* sizes, int64_t count, int64_t relu, int64_t networks, int64_t runs, const float* inputs,
-    const float* of_outputs, int64_t all_rows, float* all_slopes, float* all_values, int64_t first_input, int64_t wanted,
-    float* of_inputs, float* const* gradients, int64_t threads) {
-  const int64_t members = networks / runs, blocks = (all_rows + ROWS - 1) / ROWS;
+    const float* const* tensors, const int32_t* sizes, int64_t count, int64_t relu, int64_t networks, int64_t runs,
+    const float* inputs, const float* of_outputs, int64_t all_rows, int64_t rows_per_part, float* all_slopes,
+    float* all_values, int64_t first_input, int64_t wanted, float* of_inputs, float* const* gradients, int64_t threads) {
+  const int64_t members = networks / runs, parts = (all_rows + rows_per_part - 1) / rows_per_part;
 #pragma omp parallel num_threads(threads)
   {
     const int before = set_threads(1);
 #pragma omp for collapse(2) schedule(dynamic)
     for (int64_t n = 0; n < networks; ++n)
-      for (int64_t at = 0; at < blocks; ++at) {
+      for (int64_t part = 0; part < parts; ++part) {
         const Network net{sizes, int(count), relu != 0, tensors + 2 * count * n};
-        const int64_t first = at * ROWS, kept = all_rows * net.width();
-        const int rows = int(std::min<int64_t>(ROWS, all_rows - first));
-        const int64_t start = n * net.hidden() * kept + first * net.width();
-        float *values[MOST_PRODUCTS], *slopes[MOST_PRODUCTS];
-        lay_out(all_slopes + start, slopes, net.hidden(), kept);
-        if (all_values) lay_out(all_values + start, values, net.hidden(), kept);
-        const float* of_first = backward(
-            net, inputs ? inputs + (n / members * all_rows + first) * sizes[0] : nullptr, values, slopes,
-            of_outputs + (n * all_rows + first) * net.outputs(),
-            gradients ? gradients + 2 * count * (n * blocks + at) : nullptr, false,
-            workspace(2 * int64_t(ROWS) * net.width()), rows);
-        product_with_transposed(
-            of_first, net.weight(0) + first_input * net.width(), of_inputs + (n * all_rows + first) * wanted, rows,
-            net.width(), int(wanted));
+        const int64_t kept = all_rows * net.width();
+        const int64_t begin = part * rows_per_part, end = std::min(begin + rows_per_part, all_rows);
+        for (int64_t first = begin; first < end; first += ROWS) {
+          const int rows = int(std::min<int64_t>(ROWS, end - first));
+          const int64_t start = n * net.hidden() * kept + first * net.width();
+          float *values[MOST_PRODUCTS], *slopes[MOST_PRODUCTS];
+          lay_out(all_slopes + start, slopes, net.hidden(), kept);
+          if (all_values) lay_out(all_values + start, values, net.hidden(), kept);
+          const float* of_first = backward(
+              net, inputs ? inputs + (n / members * all_rows + first) * sizes[0] : nullptr, values, slopes,
+              of_outputs + (n * all_rows + first) * net.outputs(),
+              gradients ? gradients + 2 * count * (n * parts + part) : nullptr, first > begin,
+              workspace(2 * int64_t(ROWS) * net.width()), rows);
+          product_with_transposed(
+              of_first, net.weight(0) + first_input * net.width(), of_inputs + (n * all_rows + first) * wanted, rows,
+              net.width(), int(wanted));
+        }
       }
     set_threads(before);
   }

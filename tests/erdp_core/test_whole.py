@@ -102,7 +102,7 @@ def test_regression(runs: int, members: int, rows: int) -> None:
 
 
 @pytest.mark.parametrize(("runs", "members", "outputs"), [(1, 1, 4), (2, 3, 1), (2, 1, 2)])
-@pytest.mark.parametrize("rows", [1, 2 * ROWS + 5])
+@pytest.mark.parametrize("rows", [1, 2 * ROWS + 5, (whole.MOST_PARTS + 1) * ROWS + 5])
 def test_gradients_at_inputs_and_weights(runs: int, members: int, outputs: int, rows: int) -> None:
     networks, weights = made(runs, members, outputs)
     inputs = normal(runs, rows, O + A).requires_grad_()
