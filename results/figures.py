@@ -27,10 +27,8 @@ THIN_LINES = 5
 
 Looks = Mapping[str, Mapping[str, Any]]
 
-READING = (
-    "Lines: mean over seeds of each evaluation's score; bands: lowest to highest seed; "
-    f"thin lines: single seeds, where there are at most {THIN_LINES}."
-)
+MOST_BANDS = 6
+"""More lines than this would hide one another's seeds."""
 
 
 def draw_curves(frames: PlanFrames, protocol: str | None = None) -> Figure:
@@ -40,7 +38,7 @@ def draw_curves(frames: PlanFrames, protocol: str | None = None) -> Figure:
     """
     protocol = check_protocol(protocol or frames.plan["protocol"])
     with style():
-        return _draw(frames, [READING, *caption(frames, protocol, "the table's scores"), *_gaps(frames)])
+        return _draw(frames, [_reading(frames), *caption(frames, protocol, "the table's scores"), *_gaps(frames)])
 
 
 def write_curves(frames: PlanFrames, folder: Path, protocol: str | None = None) -> list[Path]:
@@ -57,6 +55,17 @@ def mean_curve(evaluations: pd.DataFrame) -> pd.DataFrame:
     """
     by_step = evaluations.groupby("step")["score"].agg(["mean", "min", "max", "count"])
     return by_step[by_step["count"] == evaluations["seed"].nunique()]
+
+
+def _is_crowded(frames: PlanFrames) -> bool:
+    return sum(len(actings) for actings in frames.actings.values()) > MOST_BANDS
+
+
+def _reading(frames: PlanFrames) -> str:
+    lines = "Lines: mean over seeds of each evaluation's score"
+    if _is_crowded(frames):
+        return f"{lines}; single seeds are not drawn where there are more than {MOST_BANDS} lines."
+    return f"{lines}; bands: lowest to highest seed; thin lines: single seeds, where there are at most {THIN_LINES}."
 
 
 def _gaps(frames: PlanFrames) -> list[str]:
@@ -97,7 +106,7 @@ def _draw(frames: PlanFrames, lines: Sequence[str]) -> Figure:
         for method, actings in frames.actings.items():
             for acting in actings:
                 if (task, method, acting) in grouped:
-                    _draw_line(axes, grouped[task, method, acting], acting, looks[method])
+                    _draw_line(axes, grouped[task, method, acting], acting, looks[method], not _is_crowded(frames))
                     drawn = True
         _axes(axes, score_limits, first_column=column == 0, last_row=index + across >= len(tasks), drawn=drawn)
     figure.legend(
@@ -126,12 +135,14 @@ def _dash(acting: Acting) -> Literal["-", "--"]:
     return "-" if acting == "candidates" else "--"
 
 
-def _draw_line(axes: Axes, evaluations: pd.DataFrame, acting: Acting, look: Mapping[str, Any]) -> None:
+def _draw_line(
+    axes: Axes, evaluations: pd.DataFrame, acting: Acting, look: Mapping[str, Any], with_seeds: bool
+) -> None:
     curve = mean_curve(evaluations)
     seeds = evaluations["seed"].nunique()
     every = math.ceil(len(curve) / MOST_MARKERS) or 1
     axes.plot(curve.index, curve["mean"], linestyle=_dash(acting), zorder=3, markeredgewidth=0, markevery=every, **look)
-    if seeds == 1:
+    if seeds == 1 or not with_seeds:
         return
     axes.fill_between(curve.index, curve["min"], curve["max"], color=look["color"], alpha=0.13, linewidth=0, zorder=1)
     if seeds <= THIN_LINES:

@@ -1,5 +1,6 @@
 """Learning curves: what is drawn, and files that other programs can open."""
 
+import itertools
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,15 @@ def test_wrapping_keeps_every_word_within_the_width() -> None:
 )
 def test_step_labels(step: int, label: str) -> None:
     assert step_label(step) == label
+
+
+def test_many_lines_are_drawn_without_their_seeds(maker: Any) -> None:
+    methods = list(METHODS)[:7]
+    for method, seed in itertools.product(methods, range(2)):
+        maker.run("pointmaze-umaze", method, seed, [10.0, 20.0 + seed])
+    maker.plan()
+    figure = draw_curves(frames_of(maker))
+    (axes,) = figure.axes
+    assert len(axes.lines) == 7
+    assert not axes.collections
+    assert "single seeds are not drawn where there are more than 6 lines" in words(figure)
