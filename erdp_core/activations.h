@@ -22,7 +22,7 @@ inline float bounded_exp(float x) {
   series = std::fma(series, r, 1.6666665459e-1f);
   series = std::fma(series, r, 5.0000001201e-1f);
   const float power = std::fma(series * r, r, r) + 1.0f;
-  const int32_t bits = (int32_t(n) + 127) << 23;
+  const int32_t bits = (int32_t(n == n ? n : 0) + 127) << 23;  // of what is no number the power is none either
   float scale;
   std::memcpy(&scale, &bits, sizeof scale);
   return power * scale;

@@ -24,7 +24,7 @@ class PolicyConfig:
     grad_norm: float = number(0.0, 0.0, 1e6)
     """Limit of the gradient norm, of the actor and of all critics together; 0 means no limit."""
     lr_decay: Literal["off", "cosine"] = "off"
-    """`cosine`: the learning rates fall to 0 over the run's steps as a half cosine."""
+    """`cosine`: the learning rates of policy and critics fall to 0 over the run's steps as a half cosine."""
 
     def __post_init__(self) -> None:
         check("agent", self)
@@ -191,13 +191,15 @@ class IqlConfig(ImplicitQConfig):
 class IdqlConfig(ImplicitQConfig):
     """IDQL, https://arxiv.org/abs/2304.10573: behaviour cloning by diffusion, the best of its samples by Q.
 
-    actor:   mean (eps_phi - eps)^2
+    actor:   mean (eps_phi - eps)^2; an average of its weights acts
     """
 
     T: int = number(5, 1, 1000)
     """Diffusion steps."""
     candidates: int = number(64, 1, 10000)
     """Actions sampled to act, the one with the largest min of the target critics is taken. 1: no choice."""
+    actor_tau: float = number(0.001, 0.0, 1.0)
+    """Step of the policy that acts towards the one that learns, each update; as in the released code."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,7 @@ class CqlConfig(EntropyConfig):
     """
 
     actor_lr: float = number(1e-4, 0.0, 1.0)
+    temperature_lr: float = number(1e-4, 0.0, 1.0)
     conservative_weight: float = number(5.0, 0.0, 1000.0)
     """The paper's alpha."""
     sampled_actions: int = number(10, 1, 1000)
@@ -309,6 +312,6 @@ ALGORITHM_VERSIONS: Mapping[str, int] = dict.fromkeys(METHODS, 1)
 PACKED_NUMBERS = frozenset(
     {"alpha", "beta", "eta", "gamma", "tau", "actor_lr", "critic_lr", "grad_norm", "ema_decay", "q_weight",
      "policy_noise", "noise_clip", "expectile", "inverse_temperature", "reward_scale", "reward_shift",
-     "temperature_lr", "conservative_weight"}
+     "temperature_lr", "conservative_weight", "actor_tau"}
 )  # fmt: skip
 """Settings that may differ between the runs of a pack: they are vectors [R], not structure."""

@@ -69,7 +69,19 @@ class Algorithm(Protocol):
 
 
 class Agent:
-    """What the methods have in common: updates counted, rates that fall, states as slices of tensors [R, ...]."""
+    """What the methods have in common: updates counted, rates that fall, states as slices of tensors [R, ...].
+
+    Unless a method says otherwise it needs nothing of the data as a whole, and acts without chance or choice.
+    """
+
+    @property
+    def candidates(self) -> int:
+        """Actions sampled to act, where the config says nothing else."""
+        return 1
+
+    def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
+        """Nothing is random in an action."""
+        return {}
 
     def __init__(self, configs: Sequence[RunConfig], device: torch.device) -> None:
         self.device = device

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from erdp_core.algorithms import Noise
 from erdp_core.diffusion_policy import DiffusionPolicy
+from erdp_core.weights import Weights
 
 ACTING_BYTES = 256 * 2**20
 """Bound on the memory that one chunk of acting may take."""
@@ -34,8 +35,9 @@ def act_by_candidates(
     observations: Tensor,
     noise: Noise,
     greedy: bool = False,
+    weights: Weights | None = None,
 ) -> Tensor:
-    """Actions [R, E, A]: K samples of the policy's own weights, one chosen with softmax(value), or the best if greedy.
+    """Actions [R, E, A]: K samples of a policy, one chosen with softmax(value), or the best if greedy.
 
     Adding Gumbel noise and taking the maximum is a draw from the softmax. Goes in chunks of bounded memory.
 
@@ -46,15 +48,18 @@ def act_by_candidates(
         observations: [R, E, O].
         noise: of `draw_candidates`, [R, E, ...].
         greedy: choose the best.
+        weights: that sample, in place of the policy's own.
     """
     runs, episodes, candidates = noise["gumbel"].shape
     width = policy.network.width
     bytes_per_episode = runs * candidates * (members if candidates > 1 else 1) * width * 4 * 3
     chunk = max(1, ACTING_BYTES // bytes_per_episode)
 
+    sampling = policy.weights if weights is None else weights
+
     def chosen(some: slice) -> Tensor:
         states, gumbel = observations[:, some], noise["gumbel"][:, some]
-        actions = policy.sample(policy.weights, states, noise["chain"][:, some].flatten(1, 2))
+        actions = policy.sample(sampling, states, noise["chain"][:, some].flatten(1, 2))
         if candidates == 1:
             return actions
         values = value(states, actions).unflatten(1, gumbel.shape[1:])

@@ -15,7 +15,7 @@ from erdp_core.mlp import MLP
 from erdp_core.optimiser import Adam
 from erdp_core.weights import Weights
 
-LOG_STD_LIMITS = (-10.0, 2.0)
+LOG_STD_LIMITS = (-5.0, 2.0)
 """As in IQL's released code."""
 SQUASHED_LOG_STD_LIMITS = (-20.0, 2.0)
 """As in SAC's."""

@@ -59,7 +59,10 @@ class WholeNetworks:
     def suit(self, weights: Weights) -> bool:
         """Whether these weights can be gone through so, here and now."""
         flat = weights.flat
-        return flat.device.type == "cpu" and flat.is_contiguous() and not runs_as_written() and _library() is not None
+        if flat.device.type != "cpu" or not flat.is_contiguous() or runs_as_written():
+            return False
+        library = _library()
+        return library is not None and self.hidden <= library.whole_most_hidden()
 
     def outputs(
         self,
@@ -81,6 +84,10 @@ class WholeNetworks:
             first_bias: [R, H], in place of the first layer's.
         """
         runs, count, of_state = states.shape
+        rows, of_action = actions.shape[1:]
+        fits = runs == len(actions) == len(weights.flat) and rows % count == 0
+        if not fits or max(state_row + of_state, action_row + of_action) > self.inputs_size:
+            raise ValueError(self._mismatch(weights, states, actions))
         found = torch.empty(runs * self.members, actions.shape[1], self.outputs_size)
         self._call(
             "whole_outputs",
@@ -108,6 +115,9 @@ class WholeNetworks:
             gradient: where it goes.
         """
         runs = len(weights.flat)
+        self._check(weights, inputs)
+        if targets.shape != (runs * self.members, inputs.shape[1]) or gradient.flat.shape != weights.flat.shape:
+            raise ValueError(self._mismatch(weights, inputs, targets, gradient.flat))
         if len(targets) < torch.get_num_threads():
             # Cores beyond the networks take rows of them.
             found, slopes, values = self.forward(weights, inputs, keep_values=True)
@@ -126,6 +136,7 @@ class WholeNetworks:
 
         slopes: memory for them.
         """
+        self._check(weights, inputs)
         shape = (len(inputs) * self.members, self.hidden, inputs.shape[1], self.width)
         found = torch.empty(shape[0], shape[2], self.outputs_size)
         slopes = torch.empty(shape) if slopes is None else slopes.view(shape)
@@ -152,7 +163,12 @@ class WholeNetworks:
             values: likewise; where there are none there is no gradient at the weights, [R, 0].
             columns: inputs that are asked for; all of them if None.
         """
-        networks, rows, _ = of_outputs.shape
+        networks, rows, outputs_size = of_outputs.shape
+        if inputs is not None:
+            self._check(weights, inputs)
+        kept = networks * rows * self.hidden * self.width
+        if (networks, outputs_size) != (len(weights.flat) * self.members, self.outputs_size) or slopes.numel() != kept:
+            raise ValueError(self._mismatch(weights, of_outputs, slopes))
         wanted = range(self.inputs_size)[columns or slice(None)]
         of_inputs = torch.empty(networks, rows, len(wanted))
         parts, addresses = None, None
@@ -172,6 +188,17 @@ class WholeNetworks:
         """Outputs [N, B, U] of inputs [R, B, I] with gradients at both."""
         found: Tensor = _Outputs.apply(self, weights, inputs, *weights.named.values())  # type: ignore[no-untyped-call]
         return found
+
+    def _check(self, weights: Weights, inputs: Tensor) -> None:
+        if inputs.ndim != 3 or len(inputs) != len(weights.flat) or inputs.shape[2] != self.inputs_size:
+            raise ValueError(self._mismatch(weights, inputs))
+
+    def _mismatch(self, weights: Weights, *given: Tensor) -> str:
+        shapes = ", ".join(str(list(one.shape)) for one in given)
+        return (
+            f"{len(weights.flat)} runs of {self.members} networks from {self.inputs_size} inputs to "
+            f"{self.outputs_size} outputs do not go with {shapes}"
+        )
 
     def _addresses(self, weights: Weights) -> Any:
         """[R, M, 2 products], of the tensors of each network."""

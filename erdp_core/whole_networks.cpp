@@ -54,6 +54,7 @@ float* workspace(int64_t floats) {
   if (held < floats) {
     const size_t bytes = (floats * sizeof(float) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     memory.reset(static_cast<float*>(std::aligned_alloc(ALIGNMENT, bytes)));
+    if (!memory) std::abort();  // there is no way back from within a parallel loop
     held = floats;
   }
   return memory.get();
@@ -192,13 +193,15 @@ void lay_out(float* memory, float** layers, int count, int64_t size) {
   for (int l = 0; l < count; ++l) layers[l] = memory + l * size;
 }
 
-constexpr int MOST_PRODUCTS = 16;
+constexpr int MOST_HIDDEN = 16;  // layers of a network
 
 }  // namespace
 
 extern "C" {
 
-int whole_most_products() { return MOST_PRODUCTS; }
+int whole_most_hidden() { return MOST_HIDDEN; }
+
+int whole_rows() { return ROWS; }
 
 void whole_use(void* multiply, void* threads) {
   sgemm = reinterpret_cast<Sgemm>(multiply);
@@ -269,7 +272,7 @@ void whole_regress(
       const Network net{sizes, int(count), relu != 0, tensors + 2 * count * n};
       const int64_t layer = int64_t(ROWS) * net.width();
       float* memory = workspace(layer * (2 * net.hidden() + 2) + ROWS);
-      float *values[MOST_PRODUCTS], *slopes[MOST_PRODUCTS];
+      float *values[MOST_HIDDEN], *slopes[MOST_HIDDEN];
       lay_out(memory, values, net.hidden(), layer);
       lay_out(memory + layer * net.hidden(), slopes, net.hidden(), layer);
       float *of_sums = memory + 2 * layer * net.hidden(), *of_outputs = of_sums + 2 * layer;
@@ -308,7 +311,7 @@ void whole_forward(
         const int64_t first = at * ROWS, layer = int64_t(ROWS) * net.width(), kept = all_rows * net.width();
         const int rows = int(std::min<int64_t>(ROWS, all_rows - first));
         const int64_t start = n * net.hidden() * kept + first * net.width();
-        float *values[MOST_PRODUCTS], *slopes[MOST_PRODUCTS];
+        float *values[MOST_HIDDEN], *slopes[MOST_HIDDEN];
         lay_out(all_slopes + start, slopes, net.hidden(), kept);
         if (all_values)
           lay_out(all_values + start, values, net.hidden(), kept);
@@ -341,7 +344,7 @@ void whole_backward(
         for (int64_t first = begin; first < end; first += ROWS) {
           const int rows = int(std::min<int64_t>(ROWS, end - first));
           const int64_t start = n * net.hidden() * kept + first * net.width();
-          float *values[MOST_PRODUCTS], *slopes[MOST_PRODUCTS];
+          float *values[MOST_HIDDEN], *slopes[MOST_HIDDEN];
           lay_out(all_slopes + start, slopes, net.hidden(), kept);
           if (all_values) lay_out(all_values + start, values, net.hidden(), kept);
           const float* of_first = backward(

@@ -13,8 +13,6 @@ from erdp_core.gaussian_policy import GaussianPolicy
 class BC(Agent):
     """R runs of behaviour cloning."""
 
-    candidates = 1
-
     def __init__(
         self,
         configs: Sequence[RunConfig],
@@ -41,10 +39,6 @@ class BC(Agent):
         gradient = self.policy.weights.gradient(loss.sum())
         norm = self.policy.optimiser.step(gradient, self.count, self.learning_rate_scale())
         return {"actor_loss": loss.detach(), "actor_grad_norm": norm}
-
-    def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
-        """Nothing is random in an action."""
-        return {}
 
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Noise) -> Tensor:

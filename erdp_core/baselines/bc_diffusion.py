@@ -15,8 +15,6 @@ from erdp_core.sde import MeanRevertingSDE
 class BcDiffusion(Agent):
     """R runs of diffusion behaviour cloning."""
 
-    candidates = 1
-
     def __init__(
         self,
         configs: Sequence[RunConfig],

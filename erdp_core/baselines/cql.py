@@ -1,7 +1,8 @@
 """CQL(H) (https://arxiv.org/abs/2006.04779): SAC whose critics are held down where the policy goes and the data do not.
 
 One algorithm, one file, read top to bottom. Q has shape [R, 2, B], everything else [R, B, ...]. As in the released code
-targets have no entropy, and the policy clones at first; its Lagrange multiplier for AntMaze is left out.
+targets have no entropy, and the policy clones at first; its Lagrange multiplier for AntMaze is left out, and critics
+come first as in every file here, where there the policy's loss is taken by the critics before their step.
 """
 
 import math
@@ -19,8 +20,6 @@ from erdp_core.gaussian_policy import SquashedGaussianPolicy, Temperature
 
 class CQL(Agent):
     """R runs of CQL(H)."""
-
-    candidates = 1
 
     def __init__(
         self,
@@ -119,10 +118,6 @@ class CQL(Agent):
             "entropy": -log_probability.detach().mean(dim=1),
             "actor_grad_norm": norm,
         }
-
-    def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
-        """Nothing is random in an action."""
-        return {}
 
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Noise) -> Tensor:

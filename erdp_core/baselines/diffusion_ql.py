@@ -33,7 +33,7 @@ class DiffusionQL(Agent):
         assert isinstance(config, DiffusionQlConfig)
         self.config = config
         self.eta = numbers(configs, "eta", device)
-        # Behaviour cloning has no use for samples with gradients; what runs of a pack share decides.
+        # Where all runs clone there is no use for samples with gradients.
         self.improves = any(run.agent.eta > 0 for run in configs if isinstance(run.agent, DiffusionQlConfig))
         sizes = observation_size, action_size
         self.policy = DiffusionPolicy(configs, seeds, *sizes, device, VariancePreserving(config.T, device))
@@ -87,7 +87,12 @@ class DiffusionQL(Agent):
             actions = self.policy.differentiable_sample(batch.observations, noise["new_action"])
             q = self.critics.q_of_actions(batch.observations, actions)
             values, scales = q.mean(dim=2), q.detach().abs().mean(dim=2)
-            q_loss = -torch.where(noise["coin"] > 0.5, values[:, 0] / scales[:, 1], values[:, 1] / scales[:, 0])
+            first = noise["coin"] > 0.5
+            value = torch.where(first, values[:, 0], values[:, 1])
+            scale = torch.where(first, scales[:, 1], scales[:, 0])
+            # A run that clones is as if it were alone, whatever its companions.
+            clones = self.eta == 0
+            q_loss = -torch.where(clones, 0.0, value) / torch.where(clones, 1.0, scale)
         loss = diffusion_loss + self.eta * q_loss
         return loss, {
             "actor_loss": loss.detach(),

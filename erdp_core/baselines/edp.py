@@ -1,7 +1,8 @@
 """IQL+EDP (https://arxiv.org/abs/2305.20081): a diffusion policy by the advantages of the data's actions.
 
-One algorithm, one file, read top to bottom; the values are `implicit_q`'s. The paper weighs the diffusion loss as here,
-but has 1,000 steps that a solver goes through in 15: here it has the other methods' few steps and their sampler.
+One algorithm, one file, read top to bottom; the values are `implicit_q`'s. Of the paper's forms it is the weighted
+diffusion loss; the released code adds a weighted distance of the one-step estimate to an unweighted one. The paper has
+1,000 steps that a solver goes through in 15: here are the other methods' few steps and their sampler.
 """
 
 from collections.abc import Sequence

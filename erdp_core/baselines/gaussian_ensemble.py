@@ -21,8 +21,6 @@ from erdp_core.gaussian_policy import SquashedGaussianPolicy
 class GaussianEnsemble(Agent):
     """R runs of it."""
 
-    candidates = 1
-
     def __init__(
         self,
         configs: Sequence[RunConfig],
@@ -82,10 +80,6 @@ class GaussianEnsemble(Agent):
         gradient = self.policy.weights.gradient(actor_loss.sum())
         actor_info["actor_grad_norm"] = self.policy.optimiser.step(gradient, self.count, scale)
         return critic_info | actor_info
-
-    def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
-        """Nothing is random in an action."""
-        return {}
 
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Noise) -> Tensor:

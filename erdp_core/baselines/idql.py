@@ -1,7 +1,7 @@
 """IDQL (https://arxiv.org/abs/2304.10573): behaviour cloning by diffusion, of whose samples the best is taken.
 
 One algorithm, one file, read top to bottom; the values are `implicit_q`'s. Its network of residual blocks is the noise
-network here that every diffusion policy has.
+network here that every diffusion policy has, and its critics have as many layers.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from erdp_core.agent_configs import IdqlConfig
-from erdp_core.algorithms import Agent, Batch, Noise
+from erdp_core.algorithms import Agent, Batch, Noise, numbers
 from erdp_core.candidates import act_by_candidates, draw_candidates
 from erdp_core.config import RunConfig
 from erdp_core.diffusion_policy import DiffusionPolicy
 from erdp_core.implicit_q import ImplicitQ
 from erdp_core.sde import VariancePreserving
+from erdp_core.weights import Weights
 
 
 class IDQL(Agent):
@@ -35,6 +36,9 @@ class IDQL(Agent):
         self.config = config
         sizes = observation_size, action_size
         self.policy = DiffusionPolicy(configs, seeds, *sizes, device, VariancePreserving(config.T, device))
+        self.average = Weights(self.policy.network.shapes, len(configs), device)
+        self.average.flat.copy_(self.policy.weights.flat.detach())
+        self.actor_tau = numbers(configs, "actor_tau", device)
         self.values = ImplicitQ(configs, seeds, *sizes, device)
 
     @property
@@ -56,7 +60,9 @@ class IDQL(Agent):
         _, info = self.values.update(batch, self.count)
         loss, _, _ = self.policy.diffusion_loss(batch.observations, batch.actions, noise)
         gradient = self.policy.weights.gradient(loss.sum())
-        norm = self.policy.optimiser.step(gradient, self.count, self.learning_rate_scale())
+        norm = self.policy.optimiser.step(
+            gradient, self.count, self.learning_rate_scale(), self.average.flat, self.actor_tau
+        )
         return info | {"diffusion_loss": loss.detach(), "actor_grad_norm": norm}
 
     def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
@@ -64,15 +70,16 @@ class IDQL(Agent):
         return draw_candidates(self.policy, generator, episodes, candidates)
 
     def act(self, observations: Tensor, noise: Noise) -> Tensor:
-        """Actions [R, E, A]: of K candidates of the policy the one with the largest min of the target critics."""
-        return act_by_candidates(self.policy, self.values.target_q, 2, observations, noise, greedy=True)
+        """Actions [R, E, A]: of K candidates of the average the one with the largest min of the target critics."""
+        value = self.values.target_q
+        return act_by_candidates(self.policy, value, 2, observations, noise, greedy=True, weights=self.average)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """All that training changes, each [R, ...]."""
-        return {**self.policy.tensors, **self.values.tensors}
+        return {**self.policy.tensors, "average": self.average.flat, **self.values.tensors}
 
     @property
     def acting_tensors(self) -> dict[str, Tensor]:
         """Those that acting needs."""
-        return {"actor": self.policy.weights.flat, "target_critics": self.values.critics.targets.flat}
+        return {"average": self.average.flat, "target_critics": self.values.critics.targets.flat}

@@ -20,8 +20,6 @@ LARGEST_WEIGHT = 100.0
 class IQL(Agent):
     """R runs of IQL."""
 
-    candidates = 1
-
     def __init__(
         self,
         configs: Sequence[RunConfig],
@@ -56,10 +54,6 @@ class IQL(Agent):
         gradient = self.policy.weights.gradient(loss.sum())
         norm = self.policy.optimiser.step(gradient, self.count, self.learning_rate_scale())
         return info | {"actor_loss": loss.detach(), "actor_grad_norm": norm}
-
-    def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
-        """Nothing is random in an action."""
-        return {}
 
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Noise) -> Tensor:

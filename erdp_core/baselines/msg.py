@@ -19,8 +19,6 @@ from erdp_core.gaussian_policy import SquashedGaussianPolicy, Temperature
 class MSG(Agent):
     """R runs of MSG."""
 
-    candidates = 1
-
     def __init__(
         self,
         configs: Sequence[RunConfig],
@@ -87,10 +85,6 @@ class MSG(Agent):
             "entropy": -log_probability.detach().mean(dim=1),
             "actor_grad_norm": norm,
         }
-
-    def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
-        """Nothing is random in an action."""
-        return {}
 
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Noise) -> Tensor:

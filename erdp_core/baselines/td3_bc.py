@@ -22,8 +22,6 @@ SMALLEST_STD = 1e-3
 class TD3BC(Agent):
     """R runs of TD3+BC."""
 
-    candidates = 1
-
     def __init__(
         self,
         configs: Sequence[RunConfig],
@@ -115,10 +113,6 @@ class TD3BC(Agent):
             gradient, turns, scale, self.target_policy.flat, tau, active=turn
         )
         return critic_info | actor_info
-
-    def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
-        """Nothing is random in an action."""
-        return {}
 
     @torch.no_grad()
     def act(self, observations: Tensor, noise: Noise) -> Tensor:

@@ -239,7 +239,7 @@ def test_idql_acts_by_the_best_of_its_samples() -> None:
     drawn = agent.draw_acting_noise(torch.Generator().manual_seed(0), 6, 4)
     states = torch.randn(1, 6, 4, generator=torch.Generator().manual_seed(1))
     chosen = agent.act(states, {name: value[None] for name, value in drawn.items()})
-    samples = agent.policy.sample(agent.policy.weights, states, drawn["chain"][None].flatten(1, 2)).view(6, 4, 2)
+    samples = agent.policy.sample(agent.average, states, drawn["chain"][None].flatten(1, 2)).view(6, 4, 2)
     targets = agent.values.critics.targets.of_run[0]
     for row in range(6):
         values = [

@@ -40,6 +40,7 @@ VALUES = {
     "reward_shift": (-2.0, 1.0),
     "temperature_lr": (1e-4, 0.1),
     "conservative_weight": (0.1, 5.0),
+    "actor_tau": (0.001, 0.5),
 }
 """Two values of each packed number that come to different runs."""
 

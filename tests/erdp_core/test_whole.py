@@ -150,3 +150,40 @@ def test_what_does_not_suit() -> None:
     assert networks.suit(weights)
     with fused.as_written():
         assert not networks.suit(weights)
+
+
+def test_shapes_that_do_not_fit_are_refused_before_any_memory_is_touched() -> None:
+    networks, weights = made(2, 3)
+    states, actions, gradient = normal(2, 6, O), normal(2, 6, A), Weights(weights.shapes, 2, "cpu")
+    inputs, targets = normal(2, 6, O + A), normal(6, 6)
+    _, slopes, _ = networks.forward(weights, inputs, keep_values=False)
+    for call in (
+        lambda: networks.outputs(weights, states[:1], actions, 0, O),
+        lambda: networks.outputs(weights, states, actions[:, :5], 0, O),
+        lambda: networks.outputs(weights, normal(2, 6, O + A + 1), actions, 0, O),
+        lambda: networks.forward(weights, inputs[:1], keep_values=False),
+        lambda: networks.forward(weights, normal(2, 6, O), keep_values=False),
+        lambda: networks.regress(weights, inputs, targets[:3], 1.0, gradient),
+        lambda: networks.regress(weights, inputs, targets, 1.0, Weights(weights.shapes, 1, "cpu")),
+        lambda: networks.backward(weights, None, normal(3, 6, 1), slopes),
+        lambda: networks.backward(weights, None, normal(6, 7, 1), slopes),
+        lambda: networks.backward(weights, inputs[:1], normal(6, 6, 1), slopes),
+    ):
+        with pytest.raises(ValueError, match="2 runs of 3 networks from 9 inputs to 1 outputs do not go with"):
+            call()
+
+
+def test_more_layers_than_there_is_room_for_do_not_suit() -> None:
+    def deep(hidden: int) -> bool:
+        layers = [(f"weight_{index}", f"bias_{index}") for index in range(hidden + 1)]
+        shapes = {name: (4, 4) if "weight" in name else (1, 4) for pair in layers for name in pair}
+        return WholeNetworks(layers, shapes, 1).suit(Weights(shapes, 1, "cpu"))
+
+    assert deep(16)
+    assert not deep(17)
+
+
+def test_rows_of_a_block_are_the_librarys() -> None:
+    library = whole._library()
+    assert library is not None
+    assert library.whole_rows() == ROWS
