@@ -174,6 +174,14 @@ class ImplicitQConfig(ValueConfig):
     normalise_returns: bool = False
     """... or they are multiplied by 1000 / (largest return - smallest return of the data's episodes)."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.normalise_returns and self.reward_scale != 1:
+            raise ConfigError(
+                f"agent.reward_scale={self.reward_scale:g} does nothing beside agent.normalise_returns=true: leave it "
+                "out or set agent.normalise_returns=false"
+            )
+
 
 @dataclass(frozen=True)
 class IqlConfig(ImplicitQConfig):

@@ -23,5 +23,6 @@ class MissingDataError(DataError):
 def suggestion(name: str, valid: Iterable[str]) -> str:
     """The ending of an error about an unknown name: the nearest valid name, or all of them."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    same = [valid_name for valid_name in names if valid_name.lower() == name.lower()]
+    close = same or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"valid names: {', '.join(names)}"

@@ -159,12 +159,25 @@ class _Report(tune.Callback):
         self.listener.stopped(pack, problem)
 
 
+class TaskError(Exception):
+    """A call of `each` failed: which, and why in one line."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(reason)
+        self.index = index
+
+
+def _last_line(error: BaseException) -> str:
+    """What an error of Ray's ends in: the reason, below the stack."""
+    return str(error).strip().splitlines()[-1].strip()
+
+
 def _reason(trial: Trial) -> str:
     """Why a trial failed, in one line."""
     error = trial.get_error()
     if error is None or isinstance(error, ray.exceptions.RayActorError):
         return "its process died"
-    return str(error).strip().splitlines()[-1].strip()
+    return _last_line(error)
 
 
 def train(
@@ -224,7 +237,7 @@ def train(
 def each(function: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[tuple[int, Result]]:
     """Call a function with each of some things, a core for each, on a cluster; results as they come, by index.
 
-    Raises what the function raised, and UserError where there is no cluster at the address.
+    Raises TaskError where a call failed or its process died, and UserError where there is no cluster at the address.
     """
     connect(address)
     logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -233,7 +246,12 @@ def each(function: Callable[[Item], Result], items: Sequence[Item], address: str
         index_of = {remote.remote(item): index for index, item in enumerate(items)}
         while index_of:
             [done], _ = ray.wait(list(index_of), num_returns=1)
-            yield index_of.pop(done), ray.get(done)
+            index = index_of.pop(done)
+            try:
+                result = ray.get(done)
+            except ray.exceptions.RayError as error:
+                raise TaskError(index, _last_line(error)) from None
+            yield index, result
     finally:
         ray.shutdown()
 

@@ -280,23 +280,23 @@ class Ledger:
         write_file(folder / f"{name}.npz", content.getvalue())
         write_json(folder / f"{name}.json", record)
 
-    def toys(self) -> dict[str, Record]:
-        """The record of every toy experiment, by name."""
-        return {
-            path.stem: read_json(path, "delete it and run the toy again", ["toy", "variants"])
-            for path in sorted((self.root / "toys").glob("*.json"))
-        }
+    def toys(self) -> list[str]:
+        """Names of the toy experiments that are done."""
+        return sorted(path.stem for path in (self.root / "toys").glob("*.json"))
 
-    def toy_arrays(self, name: str) -> dict[str, Any]:
-        """The arrays of a toy experiment. Raises LedgerError where they are damaged."""
+    def toy(self, name: str) -> tuple[Record, dict[str, Any]]:
+        """Record and arrays of a toy experiment. Raises LedgerError where they are damaged."""
         import numpy as np
 
-        path = self.root / "toys" / f"{name}.npz"
+        path = self.root / "toys" / name
+        record = read_json(path.with_suffix(".json"), "delete it and run the toy again", ["toy", "variants", "caption"])
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, zipfile.BadZipFile, KeyError):
-            raise LedgerError(f"{path} is damaged: delete it and its .json, and run the toy again") from None
+            with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+                return record, dict(arrays)
+        except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile):
+            raise LedgerError(
+                f"{path.with_suffix('.npz')} is damaged: delete it and its .json, and run the toy again"
+            ) from None
 
     def write_plan(self, name: str, record: Mapping[str, Any]) -> None:
         """Keep which runs a table's cells are made of."""

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from erdp_core.command_line import Parser, run
 from erdp_core.errors import UserError
-from orchestration.ledger import Ledger
+from orchestration.ledger import Ledger, LedgerError
 from results.toy_figures import write_toy_figure
 
 EXAMPLES = "  python results/make_toys.py        every toy of the ledger `runs`"
 
 
 def command(argv: Sequence[str] | None) -> int:
-    """Draw every toy of a ledger; returns 0."""
+    """Draw every toy of a ledger; returns 0, or 1 where the files of some are damaged."""
     parser = Parser(str(__doc__), EXAMPLES)
     parser.add_argument(
         "--ledger", metavar="DIR", default=os.environ.get("ERDP_LEDGER") or "runs",
@@ -26,14 +26,20 @@ def command(argv: Sequence[str] | None) -> int:
     toys = ledger.toys()
     if not toys:
         raise UserError(f"the ledger {ledger.root} has no toy yet: train one with sweeps/toys.py")
+    damaged = 0
     for name in toys:
-        for path in write_toy_figure(ledger, name, arguments.out):
-            print(path.absolute())
-    return 0
+        try:
+            paths = write_toy_figure(ledger, name, arguments.out)
+        except LedgerError as error:
+            print(f"error: {error}", file=sys.stderr)
+            damaged += 1
+            continue
+        print("\n".join(str(path.absolute()) for path in paths))
+    return 1 if damaged else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad usage."""
+    """Exit status: 0 done, 1 some are damaged, 2 bad usage."""
     return run(command, argv, "what was drawn before is there")
 
 

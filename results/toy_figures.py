@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from orchestration.ledger import Ledger, Record
+from orchestration.ledger import Ledger, LedgerError, Record
 from results.figure_style import FAINT, PALETTE, Ruler, save_figure, style
 
 PANEL, MARGIN, TITLE = 1.75, 0.3, 0.32
@@ -25,11 +25,20 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def write_toy_figure(ledger: Ledger, name: str, folder: Path) -> list[Path]:
-    """Write `<name>.png` and `.svg` into a folder. Raises UserError where it cannot be written."""
-    record, arrays = ledger.toys()[name], ledger.toy_arrays(name)
-    draw = draw_line if record["toy"] == "two-steps" else draw_bandit
-    with style():
-        figure = draw(record, arrays)
+    """Write `<name>.png` and `.svg` into a folder.
+
+    Raises UserError where it cannot be written, LedgerError where the ledger's files are damaged.
+    """
+    record, arrays = ledger.toy(name)
+    try:
+        if not record["variants"]:
+            raise ValueError("nothing to draw")
+        draw = draw_line if record["toy"] == "two-steps" else draw_bandit
+        with style():
+            figure = draw(record, arrays)
+    except (KeyError, TypeError, ValueError, IndexError, StopIteration):
+        damaged = ledger.root / "toys" / f"{name}.json"
+        raise LedgerError(f"{damaged} or its .npz is damaged: delete both and run the toy again") from None
     return [save_figure(figure, folder / f"{name}.{ending}") for ending in ("png", "svg")]
 
 

@@ -103,7 +103,7 @@ def name_of(toy: str, variants: Sequence[Variant]) -> str:
 
 
 def command(argv: Sequence[str] | None) -> int:
-    """Train what the ledger lacks of a toy, draw it, say where the figure is; returns 0."""
+    """Train what the ledger lacks of a toy, draw it, say where its figure is; returns 0, or 1 if a variant failed."""
     parser = Parser(str(__doc__), EXAMPLES)
     parser.add_argument("--toy", required=True, metavar="NAME", help=", ".join(TOYS))
     parser.add_argument("--steps", type=int, metavar="N", help="training steps of a variant (default: the toy's own)")
@@ -122,28 +122,33 @@ def command(argv: Sequence[str] | None) -> int:
     print(f"ledger: {ledger.root}")
     if name in ledger.toys():
         print(f"{name}: done before")
-    else:
-        train(ledger, name, arguments.toy, variants, arguments.address)
+    elif not train(ledger, name, arguments.toy, variants, arguments.address):
+        return 1
     with ledger.writing():
         for path in write_toy_figure(ledger, name, ledger.root / "toys"):
             print(f"wrote {path}")
     return 0
 
 
-def train(ledger: Ledger, name: str, toy: str, variants: Sequence[Variant], address: str) -> None:
-    """Train every variant, a core for each, and keep what their figure shows."""
+def train(ledger: Ledger, name: str, toy: str, variants: Sequence[Variant], address: str) -> bool:
+    """Train every variant, a core for each, and keep what their figure shows; False where one failed."""
     started = time.monotonic()
     print(f"{name}: {counted(len(variants), 'variant')} of {variants[0].steps:,} steps", flush=True)
     arrays: Arrays = {}
     records = [asdict(variant) for variant in variants]
-    for index, (found, seconds) in cluster.each(trained, variants, address):
-        records[index]["seconds"] = round(seconds, 1)
-        arrays |= {f"{index}/{key}": values for key, values in found.items()}
-        print(f"[{time.monotonic() - started:.0f} s] {variants[index].label}: {seconds:.0f} s", flush=True)
+    try:
+        for index, (found, seconds) in cluster.each(trained, variants, address):
+            records[index]["seconds"] = round(seconds, 1)
+            arrays |= {f"{index}/{key}": values for key, values in found.items()}
+            print(f"[{time.monotonic() - started:.0f} s] {variants[index].label}: {seconds:.0f} s", flush=True)
+    except cluster.TaskError as error:
+        print(f"failed: {variants[error.index].label}: {error}", file=sys.stderr)
+        return False
     record = {"toy": toy, "variants": records, "seconds": round(time.monotonic() - started, 1), "caption": caption(toy)}
     record["versions"] = {package: version(package) for package in ("erdp-bench", "torch", "numpy")}
     with ledger.writing():
         ledger.write_toy(name, record, arrays | problem(toy))
+    return True
 
 
 def problem(toy: str) -> Arrays:
@@ -177,7 +182,7 @@ def caption(toy: str) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad usage."""
+    """Exit status: 0 done, 1 a variant failed, 2 bad usage."""
     return run(command, argv, "nothing was kept: the same command begins anew")
 
 

@@ -40,6 +40,8 @@ def configs(draw: st.DrawFn) -> RunConfig:
     agent = draw(values_of(METHODS[method]))
     if method == "erdp" and agent["T"] < 3:
         agent["alpha"] = 0.0
+    if agent.get("normalise_returns"):
+        agent["reward_scale"] = 1.0
     interval, number = draw(st.integers(1, 1000)), draw(st.integers(1, 1000))
     return RunConfig(
         method,
@@ -176,6 +178,12 @@ def test_errors_of_names() -> None:
         RunConfig("bc-diffusion", ErdpConfig(), TrainerConfig(), EvaluationConfig())
 
 
+def test_a_scale_of_rewards_clashes_with_normalised_returns() -> None:
+    with pytest.raises(ConfigError, match=r"agent.reward_scale=3 does nothing beside agent.normalise_returns=true"):
+        resolve(get_task("hopper-medium-v2"), "iql", "paper", ["agent.reward_scale=3"])
+    assert resolve(get_task("antmaze-umaze-v0"), "iql", "paper", ["agent.reward_scale=3"]).method == "iql"
+
+
 def test_entropy_and_steps_clash_only_where_alpha_is_not_zero() -> None:
     assert ErdpConfig(T=1, alpha=0.0).T == 1
     assert ErdpConfig(T=2, entropy="paper").T == 2
@@ -205,6 +213,10 @@ def test_structure_drops_exactly_the_packed_numbers(config: RunConfig, data: st.
     if name == "T" and value < 3:
         value = 3
     if name == "alpha" and getattr(config.agent, "T", 3) < 3:
+        return
+    if ({name} & {"reward_scale", "normalise_returns"} and getattr(config.agent, "reward_scale", 1) != 1) or (
+        name == "reward_scale" and getattr(config.agent, "normalise_returns", False)
+    ):
         return
     other = dataclasses.replace(config, agent=dataclasses.replace(config.agent, **{name: value}))
     same = other == config or name in PACKED_NUMBERS

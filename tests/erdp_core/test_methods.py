@@ -19,6 +19,7 @@ SETTINGS = (
     "agent.ema_every=1",
     "agent.lr_decay=cosine",
     "agent.normalise_returns=true",
+    "agent.reward_scale=1",
     "agent.cloning_steps=3",
 )
 VALUES = {

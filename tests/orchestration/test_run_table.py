@@ -217,7 +217,8 @@ def test_dry_run_and_help_are_quick_and_start_nothing(environment: dict[str, str
     [
         (["--table", "pointmase"], "did you mean 'pointmaze'?"),
         (["--tasks", "pointmaze-umase"], "did you mean 'pointmaze-umaze'?"),
-        (["--methods", "edrp"], "did you mean 'erdp'?"),
+        (["--methods", "erpd"], "did you mean 'erdp'?"),
+        (["--methods", "IQL"], "did you mean 'iql'?"),
         (["--profile", "quik"], "did you mean 'quick'?"),
         (["--protocol", "pape"], "did you mean 'paper'?"),
         (["--source", "locl"], "did you mean 'local'?"),
@@ -231,7 +232,7 @@ def test_dry_run_and_help_are_quick_and_start_nothing(environment: dict[str, str
         (["--set", "agent.alpha=1", "agent.alpha=2"], "--set gives agent.alpha twice"),
         (
             ["--methods", "bc-diffusion", "--set", "agent.alpha=1"],
-            "agent.alpha is a setting of erdp, not of bc-diffusion",
+            "agent.alpha is a setting of erdp, gaussian-ensemble, not of bc-diffusion",
         ),
         (["--tasks", ","], "--tasks names no task"),
         (["--ledger", "x" * 300], "cannot be used"),

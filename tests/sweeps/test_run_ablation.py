@@ -46,10 +46,11 @@ def test_an_ablation_whole_and_its_runs_shared_with_a_table(tmp_path: Path, caps
     capsys.readouterr()
     arguments = ["--ablation", "diffusion-ql-steps", *COMMON, *ledger, "--protocol", "offline"]
     assert run_ablation.main(arguments) == 0
-    printed = capsys.readouterr().out
+    captured = capsys.readouterr()
+    printed = captured.out
     # Those of N = 5, its usual number, are the table's.
     assert "8 runs (1 task x 4 methods x 2 seeds): 2 done, 6 to train" in printed
-    assert re.search(r"diffusion-ql, N = 10 seeds? [01,]+: finished", printed)
+    assert re.search(r"diffusion-ql, N = 10 seeds? [01,]+: finished", captured.err)
     [head] = [line for line in printed.splitlines() if line.startswith("| task")]
     labels = [cell.strip() for cell in head.split("|")]
     assert [label for label in labels if "candidate" not in label][3:-1] == [

@@ -1,5 +1,6 @@
 """The toys: their data, their true values, what is trained and read off, the command."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from erdp_core.agent_configs import METHODS
+from orchestration import cluster
 from orchestration.ledger import Ledger, LedgerError
 from results import make_toys
 from results.toy_figures import in_modes
@@ -113,8 +115,8 @@ def test_the_command_trains_once_and_draws(tmp_path: Path, capsys: pytest.Captur
     assert toys.main(arguments) == 0
     assert "done before" in capsys.readouterr().out
     ledger = Ledger.open(tmp_path / "runs")
-    [(name, record)] = ledger.toys().items()
-    arrays = ledger.toy_arrays(name)
+    [name] = ledger.toys()
+    record, arrays = ledger.toy(name)
     assert len(record["variants"]) == 8
     assert all(arrays[f"{index}/actions"].shape == (1, 1_000, 2) for index in range(8))
     assert (tmp_path / "runs" / "toys" / f"{name}.png").stat().st_size > 10_000
@@ -123,8 +125,41 @@ def test_the_command_trains_once_and_draws(tmp_path: Path, capsys: pytest.Captur
 
     (tmp_path / "runs" / "toys" / f"{name}.npz").write_bytes(b"nothing")
     with pytest.raises(LedgerError, match=r"is damaged: delete it and its \.json"):
-        ledger.toy_arrays(name)
-    assert make_toys.main(["--ledger", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 2
+        ledger.toy(name)
+    for content in (b"nothing", b""):
+        (tmp_path / "runs" / "toys" / f"{name}.npz").write_bytes(content)
+        assert make_toys.main(["--ledger", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 1
+        assert "is damaged: delete it and its .json" in capsys.readouterr().err
+    for changed in ({"toy": "two-steps"}, {"variants": 5}, {"variants": []}):
+        ledger.write_toy(name, {**record, **changed}, arrays)
+        assert make_toys.main(["--ledger", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 1
+        assert "or its .npz is damaged: delete both" in capsys.readouterr().err
+
+
+def fails_for_two(number: int) -> int:
+    if number == 2:
+        raise FloatingPointError("two: a loss stopped being finite")
+    return number * 10
+
+
+def test_results_come_by_index_and_a_failure_is_one_line() -> None:
+    assert sorted(cluster.each(fails_for_two, [1, 3, 5], "local")) == [(0, 10), (1, 30), (2, 50)]
+    with pytest.raises(cluster.TaskError, match=r"^FloatingPointError: two: a loss stopped being finite$") as error:
+        list(cluster.each(fails_for_two, [1, 2], "local"))
+    assert error.value.index == 1
+
+
+def test_a_variant_that_fails_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> Iterator[tuple[int, object]]:
+        yield 0, ({"actions": np.zeros((1, 3, 2))}, 0.1)
+        raise cluster.TaskError(1, "FloatingPointError: a loss stopped being finite")
+
+    monkeypatch.setattr(toys.cluster, "each", failing)
+    assert toys.main(["--toy", "bandit-axes", "--ledger", str(tmp_path / "runs")]) == 1
+    assert "failed: cloning, N = 50: FloatingPointError: a loss stopped being finite" in capsys.readouterr().err
+    assert not Ledger.open(tmp_path / "runs").toys()
 
 
 @pytest.mark.parametrize(
