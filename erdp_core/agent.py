@@ -129,9 +129,8 @@ class ERDP(Agent):
         _, critic_info = self.critic_loss(batch, noise)
         self.critics.step(critic_info["critic_grad_norm"], self.count, scale)
         actor_loss, actor_info = self.actor_loss(batch, noise, critic_info.pop("q_scale_of_data"))
-        gradient = self.policy.weights.gradient(actor_loss.sum())
-        actor_info["actor_grad_norm"] = self.policy.optimiser.step(
-            gradient, self.count, scale, *self.average.following(self.count)
+        actor_info["actor_grad_norm"] = self.policy.step(
+            actor_loss, self.count, scale, *self.average.following(self.count)
         )
         return critic_info | actor_info
 

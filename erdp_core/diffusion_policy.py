@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from erdp_core.agent_configs import DiffusionQlConfig, ErdpConfig
-from erdp_core.algorithms import Noise, numbers, stream
+from erdp_core.algorithms import Noise, numbers
 from erdp_core.config import RunConfig
 from erdp_core.networks import NoiseNetwork
-from erdp_core.optimiser import Adam
 from erdp_core.sde import Diffusion, MeanRevertingSDE
+from erdp_core.trained import Trained
 from erdp_core.weights import Weights
 
 
-class DiffusionPolicy:
+class DiffusionPolicy(Trained):
     """The policies of a pack's R runs."""
 
     def __init__(
@@ -42,22 +42,7 @@ class DiffusionPolicy:
         self.loss = loss
         self.action_clip = action_clip
         self.network = NoiseNetwork(observation_size, action_size, process.T, config.width, config.layers).to(device)
-        self.weights = Weights(self.network.shapes, len(configs), device)
-        for run, seed in enumerate(seeds):
-            self.network.initialise(self.weights.of_run[run], stream(device, seed, "actor"))
-        self.weights.require_grad(True)
-        self.optimiser = Adam(
-            self.weights.flat, numbers(configs, "actor_lr", device), numbers(configs, "grad_norm", device)
-        )
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """All that training changes, each [R, P]."""
-        return {
-            "actor": self.weights.flat,
-            "actor_first_moment": self.optimiser.first_moment,
-            "actor_second_moment": self.optimiser.second_moment,
-        }
+        super().__init__("actor", "actor_lr", self.network.shapes, self.network.initialise, configs, seeds, device)
 
     def draw_noise(self, generator: torch.Generator, steps: int) -> dict[str, Tensor]:
         """Times and noises of one run's diffusion loss: t [steps, B], eps [steps, B, A]."""

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from erdp_core.algorithms import numbers, stream
+from erdp_core.algorithms import numbers
 from erdp_core.config import RunConfig
 from erdp_core.mlp import MLP
 from erdp_core.optimiser import Adam
+from erdp_core.trained import Trained
 from erdp_core.weights import Weights
 
 LOG_STD_LIMITS = (-5.0, 2.0)
@@ -23,7 +24,7 @@ LARGEST_ACTION = 1 - 1e-6
 """Of the data, where a squashed density is taken: it is infinitely far out at 1."""
 
 
-class GaussianPolicy:
+class GaussianPolicy(Trained):
     """The policies of a pack's R runs: tanh(MLP(s)), and exp(log_std) whatever the state."""
 
     def __init__(
@@ -38,22 +39,7 @@ class GaussianPolicy:
         config = configs[0].agent
         self.network = MLP(observation_size, action_size, config.width, config.layers)
         self.shapes = self.network.shapes | ({"log_std": (action_size,)} if has_std else {})
-        self.weights = Weights(self.shapes, len(configs), device)
-        for run, seed in enumerate(seeds):
-            self.network.initialise(self.weights.of_run[run], stream(device, seed, "actor"))
-        self.weights.require_grad(True)
-        self.optimiser = Adam(
-            self.weights.flat, numbers(configs, "actor_lr", device), numbers(configs, "grad_norm", device)
-        )
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """All that training changes, each [R, P]."""
-        return {
-            "actor": self.weights.flat,
-            "actor_first_moment": self.optimiser.first_moment,
-            "actor_second_moment": self.optimiser.second_moment,
-        }
+        super().__init__("actor", "actor_lr", self.shapes, self.network.initialise, configs, seeds, device)
 
     def mean(self, observations: Tensor, weights: Weights | None = None) -> Tensor:
         """Actions [R, B, A] for states [R, B, O]; of other weights than its own where they are given."""
@@ -66,7 +52,7 @@ class GaussianPolicy:
         return (-0.5 * standard**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(dim=2)
 
 
-class SquashedGaussianPolicy:
+class SquashedGaussianPolicy(Trained):
     """The policies of a pack's R runs: tanh of a normal variable whose mean and standard deviation are networks."""
 
     def __init__(
@@ -82,22 +68,7 @@ class SquashedGaussianPolicy:
         self.action_size = action_size
         self.device = device
         self.network = MLP(observation_size, 2 * action_size, config.width, config.layers)
-        self.weights = Weights(self.network.shapes, len(configs), device)
-        for run, seed in enumerate(seeds):
-            self.network.initialise(self.weights.of_run[run], stream(device, seed, "actor"))
-        self.weights.require_grad(True)
-        self.optimiser = Adam(
-            self.weights.flat, numbers(configs, "actor_lr", device), numbers(configs, "grad_norm", device)
-        )
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """All that training changes, each [R, P]."""
-        return {
-            "actor": self.weights.flat,
-            "actor_first_moment": self.optimiser.first_moment,
-            "actor_second_moment": self.optimiser.second_moment,
-        }
+        super().__init__("actor", "actor_lr", self.network.shapes, self.network.initialise, configs, seeds, device)
 
     def draw(self, generator: torch.Generator, steps: int, actions: int = 1) -> Tensor:
         """The noise of so many actions for each state of a batch, [steps, B, K, A]."""

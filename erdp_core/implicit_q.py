@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from erdp_core.agent_configs import ImplicitQConfig
-from erdp_core.algorithms import Batch, numbers, stream
+from erdp_core.algorithms import Batch, numbers
 from erdp_core.config import RunConfig
 from erdp_core.critics import Critics
 from erdp_core.mlp import MLP
-from erdp_core.optimiser import Adam
-from erdp_core.weights import Weights
+from erdp_core.trained import Trained
 
 RETURN_RANGE = 1000.0
 """Of the data's episodes, once their returns are normalised."""
@@ -43,21 +42,15 @@ class ImplicitQ:
             sum_of_members=True,
         )  # fmt: skip
         self.network = MLP(observation_size, 1, config.width, config.layers)
-        self.weights = Weights(self.network.shapes, len(configs), device)
-        for run, seed in enumerate(seeds):
-            self.network.initialise(self.weights.of_run[run], stream(device, seed, "value"))
-        self.weights.require_grad(True)
-        self.optimiser = Adam(
-            self.weights.flat, numbers(configs, "critic_lr", device), numbers(configs, "grad_norm", device)
+        self.trained = Trained(
+            "value", "critic_lr", self.network.shapes, self.network.initialise, configs, seeds, device
         )
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """All that training changes, and what it took of the data, each [R, ...]."""
         return {
-            "value": self.weights.flat,
-            "value_first_moment": self.optimiser.first_moment,
-            "value_second_moment": self.optimiser.second_moment,
+            **self.trained.tensors,
             **self.critics.tensors,
             "reward_scale": self.reward_scale.unsqueeze(1),
         }
@@ -72,7 +65,7 @@ class ImplicitQ:
 
     def value(self, observations: Tensor) -> Tensor:
         """V [R, B] of states [R, B, O]."""
-        return self.network(self.weights, observations).squeeze(2)
+        return self.network(self.trained.weights, observations).squeeze(2)
 
     def target_q(self, observations: Tensor, actions: Tensor) -> Tensor:
         """The smaller of both target critics, [R, B * K], for K actions of each of the states [R, B, O]."""
@@ -86,7 +79,7 @@ class ImplicitQ:
         full_rate = torch.ones_like(count, dtype=torch.float64)
         q = self.target_q(batch.observations, batch.actions)
         value_loss = expectile_loss(q - self.value(batch.observations), self.expectile)
-        self.optimiser.step(self.weights.gradient(value_loss.sum()), count, full_rate)
+        self.trained.step(value_loss, count, full_rate)
         with torch.no_grad():
             advantages, next_value = q - self.value(batch.observations), self.value(batch.next_observations)
         rewards = batch.rewards * self.reward_scale.unsqueeze(1) + self.reward_shift.unsqueeze(1)

@@ -7,7 +7,7 @@ from erdp_core.command_line import Parser, run
 from orchestration.grid import print_costs, print_plan, print_settings, train_missing
 from orchestration.ledger import Ledger
 from orchestration.options import Options, parse
-from orchestration.plan import Plan, make_plan, missing_runs
+from orchestration.plan import Column, Plan, make_plan, missing_runs
 from orchestration.tracking import BackgroundTracker, default_uri
 from results.draw import draw_plan
 from results.tables import to_markdown
@@ -24,7 +24,12 @@ EXAMPLES = """\
 def command(argv: Sequence[str] | None) -> int:
     """Run the command line; returns 0 when the table is complete, 1 when some of its runs are missing."""
     options = parse(Parser(__doc__ or "", EXAMPLES), argv)
-    plan = make_plan(
+    return run_plan(plan_of(options), options)
+
+
+def plan_of(options: Options, columns: Sequence[Column] = ()) -> Plan:
+    """The plan that options ask for; an ablation's has columns in place of methods."""
+    return make_plan(
         options.table,
         profile=options.profile,
         source=options.source,
@@ -32,11 +37,11 @@ def command(argv: Sequence[str] | None) -> int:
         tasks=options.tasks,
         methods=options.methods,
         seeds=options.seeds,
+        columns=columns,
         settings=options.settings,
         files=options.files,
         environments=options.environments,
     )
-    return run_plan(plan, options)
 
 
 def run_plan(plan: Plan, options: Options) -> int:

@@ -8,8 +8,7 @@ from erdp_core.errors import UserError
 from erdp_core.task_file import add_task_files
 from erdp_core.tasks import TASKS
 from orchestration.options import add_options, check_names, checked, chosen_tasks
-from orchestration.plan import make_plan
-from orchestration.run_table import run_plan
+from orchestration.run_table import plan_of, run_plan
 from sweeps.ablations import ABLATIONS
 
 EXAMPLES = """\
@@ -36,19 +35,7 @@ def command(argv: Sequence[str] | None) -> int:
     for setting in options.settings:
         if setting.partition("=")[0] in swept:
             raise UserError(f"--set {setting} is what the columns of {arguments.ablation} differ in: leave it out")
-    plan = make_plan(
-        options.table,
-        profile=options.profile,
-        source=options.source,
-        protocol=options.protocol,
-        tasks=options.tasks,
-        columns=ablation.columns,
-        seeds=options.seeds,
-        settings=options.settings,
-        files=options.files,
-        environments=options.environments,
-    )
-    return run_plan(plan, options)
+    return run_plan(plan_of(options, ablation.columns), options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

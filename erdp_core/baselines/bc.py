@@ -36,8 +36,7 @@ class BC(Agent):
         """One step of training. Returns detached logs [R]."""
         self.count += 1
         loss = self.actor_loss(batch)
-        gradient = self.policy.weights.gradient(loss.sum())
-        norm = self.policy.optimiser.step(gradient, self.count, self.learning_rate_scale())
+        norm = self.policy.step(loss, self.count, self.learning_rate_scale())
         return {"actor_loss": loss.detach(), "actor_grad_norm": norm}
 
     @torch.no_grad()

@@ -44,8 +44,7 @@ class BcDiffusion(Agent):
         """One step of training. Returns detached logs [R]."""
         self.count += 1
         loss, info = self.actor_loss(batch, noise)
-        gradient = self.policy.weights.gradient(loss.sum())
-        info["actor_grad_norm"] = self.policy.optimiser.step(gradient, self.count, self.learning_rate_scale())
+        info["actor_grad_norm"] = self.policy.step(loss, self.count, self.learning_rate_scale())
         return info
 
     def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:

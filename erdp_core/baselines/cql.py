@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from erdp_core.agent_configs import CqlConfig
-from erdp_core.algorithms import Agent, Batch, Noise, numbers
+from erdp_core.algorithms import Batch, Noise, numbers
 from erdp_core.config import RunConfig
-from erdp_core.critics import Critics
-from erdp_core.gaussian_policy import SquashedGaussianPolicy, Temperature
+from erdp_core.soft_actor_critic import SoftActorCritic
 
 
-class CQL(Agent):
+class CQL(SoftActorCritic):
     """R runs of CQL(H)."""
 
     def __init__(
@@ -29,18 +28,11 @@ class CQL(Agent):
         action_size: int,
         device: torch.device,
     ) -> None:
-        super().__init__(configs, device)
         config = configs[0].agent
         assert isinstance(config, CqlConfig)
+        super().__init__(configs, seeds, observation_size, action_size, device, M=2, sum_of_members=True)
         self.config = config
         self.conservative_weight = numbers(configs, "conservative_weight", device)
-        sizes = observation_size, action_size
-        self.policy = SquashedGaussianPolicy(configs, seeds, *sizes, device)
-        self.temperature = Temperature(configs, action_size, device)
-        self.critics = Critics(
-            configs, seeds, *sizes, device, M=2, activation="relu", start="linear", sum_of_members=True
-        )
-        self.critics.weights.require_grad(True)
 
     def draw_noise(self, generator: torch.Generator, steps: int) -> dict[str, Tensor]:
         """Everything random in `steps` updates of one run, each tensor [steps, B, K, A].
@@ -102,34 +94,3 @@ class CQL(Agent):
         gain = torch.where(self.count <= self.config.cloning_steps, of_data, q)
         loss = (self.temperature.alpha.unsqueeze(1) * log_probability - gain).mean(dim=1)
         return loss, log_probability
-
-    def update(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
-        """One step: critics, policy, temperature, and what follows them. Returns detached logs [R]."""
-        self.count += 1
-        scale = self.learning_rate_scale()
-        critic_loss, info = self.critic_loss(batch, noise)
-        info["critic_grad_norm"] = self.critics.step_along(critic_loss, self.count, scale)
-        actor_loss, log_probability = self.actor_loss(batch, noise)
-        gradient = self.policy.weights.gradient(actor_loss.sum())
-        norm = self.policy.optimiser.step(gradient, self.count, scale)
-        self.temperature.step(log_probability, self.count)
-        return info | {
-            "actor_loss": actor_loss.detach(),
-            "entropy": -log_probability.detach().mean(dim=1),
-            "actor_grad_norm": norm,
-        }
-
-    @torch.no_grad()
-    def act(self, observations: Tensor, noise: Noise) -> Tensor:
-        """The policy's mode for each observation, [R, E, A]."""
-        return self.policy.mode(observations)
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """All that training changes, each [R, P]."""
-        return {**self.policy.tensors, **self.temperature.tensors, **self.critics.tensors}
-
-    @property
-    def acting_tensors(self) -> dict[str, Tensor]:
-        """Those that acting needs."""
-        return {"actor": self.policy.weights.flat}

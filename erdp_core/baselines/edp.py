@@ -66,8 +66,7 @@ class EDP(Agent):
         self.count += 1
         advantages, info = self.values.update(batch, self.count)
         loss, diffusion_loss = self.actor_loss(batch, noise, advantages)
-        gradient = self.policy.weights.gradient(loss.sum())
-        norm = self.policy.optimiser.step(gradient, self.count, self.learning_rate_scale())
+        norm = self.policy.step(loss, self.count, self.learning_rate_scale())
         return info | {"actor_loss": loss.detach(), "diffusion_loss": diffusion_loss, "actor_grad_norm": norm}
 
     def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:

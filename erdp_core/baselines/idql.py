@@ -59,10 +59,7 @@ class IDQL(Agent):
         self.count += 1
         _, info = self.values.update(batch, self.count)
         loss, _, _ = self.policy.diffusion_loss(batch.observations, batch.actions, noise)
-        gradient = self.policy.weights.gradient(loss.sum())
-        norm = self.policy.optimiser.step(
-            gradient, self.count, self.learning_rate_scale(), self.average.flat, self.actor_tau
-        )
+        norm = self.policy.step(loss, self.count, self.learning_rate_scale(), self.average.flat, self.actor_tau)
         return info | {"diffusion_loss": loss.detach(), "actor_grad_norm": norm}
 
     def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:

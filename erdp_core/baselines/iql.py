@@ -51,8 +51,7 @@ class IQL(Agent):
         self.count += 1
         advantages, info = self.values.update(batch, self.count)
         loss = self.actor_loss(batch, advantages)
-        gradient = self.policy.weights.gradient(loss.sum())
-        norm = self.policy.optimiser.step(gradient, self.count, self.learning_rate_scale())
+        norm = self.policy.step(loss, self.count, self.learning_rate_scale())
         return info | {"actor_loss": loss.detach(), "actor_grad_norm": norm}
 
     @torch.no_grad()

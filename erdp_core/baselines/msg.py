@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from erdp_core.agent_configs import MsgConfig
-from erdp_core.algorithms import Agent, Batch, Noise, numbers
+from erdp_core.algorithms import Batch, Noise, numbers
 from erdp_core.config import RunConfig
-from erdp_core.critics import Critics
 from erdp_core.ensemble import lower_confidence_bound
-from erdp_core.gaussian_policy import SquashedGaussianPolicy, Temperature
+from erdp_core.soft_actor_critic import SoftActorCritic
 
 
-class MSG(Agent):
+class MSG(SoftActorCritic):
     """R runs of MSG."""
 
     def __init__(
@@ -27,17 +26,12 @@ class MSG(Agent):
         action_size: int,
         device: torch.device,
     ) -> None:
-        super().__init__(configs, device)
         config = configs[0].agent
         assert isinstance(config, MsgConfig)
+        super().__init__(configs, seeds, observation_size, action_size, device, config.M)
         self.beta, self.conservative_weight = (
             numbers(configs, name, device) for name in ("beta", "conservative_weight")
         )
-        sizes = observation_size, action_size
-        self.policy = SquashedGaussianPolicy(configs, seeds, *sizes, device)
-        self.temperature = Temperature(configs, action_size, device)
-        self.critics = Critics(configs, seeds, *sizes, device, M=config.M, activation="relu", start="linear")
-        self.critics.weights.require_grad(True)
 
     def draw_noise(self, generator: torch.Generator, steps: int) -> dict[str, Tensor]:
         """Everything random in `steps` updates of one run, each tensor [steps, B, 1, A]."""
@@ -69,34 +63,3 @@ class MSG(Agent):
         actions, log_probability = self.policy.sample(batch.observations, noise["action"])
         lcb = lower_confidence_bound(self.critics.q_of_actions(batch.observations, actions), self.beta)
         return (self.temperature.alpha.unsqueeze(1) * log_probability - lcb).mean(dim=1), log_probability
-
-    def update(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
-        """One step: critics, policy, temperature, and what follows them. Returns detached logs [R]."""
-        self.count += 1
-        scale = self.learning_rate_scale()
-        critic_loss, info = self.critic_loss(batch, noise)
-        info["critic_grad_norm"] = self.critics.step_along(critic_loss, self.count, scale)
-        actor_loss, log_probability = self.actor_loss(batch, noise)
-        gradient = self.policy.weights.gradient(actor_loss.sum())
-        norm = self.policy.optimiser.step(gradient, self.count, scale)
-        self.temperature.step(log_probability, self.count)
-        return info | {
-            "actor_loss": actor_loss.detach(),
-            "entropy": -log_probability.detach().mean(dim=1),
-            "actor_grad_norm": norm,
-        }
-
-    @torch.no_grad()
-    def act(self, observations: Tensor, noise: Noise) -> Tensor:
-        """The policy's mode for each observation, [R, E, A]."""
-        return self.policy.mode(observations)
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """All that training changes, each [R, P]."""
-        return {**self.policy.tensors, **self.temperature.tensors, **self.critics.tensors}
-
-    @property
-    def acting_tensors(self) -> dict[str, Tensor]:
-        """Those that acting needs."""
-        return {"actor": self.policy.weights.flat}

@@ -107,10 +107,9 @@ class TD3BC(Agent):
         del critic_info["q_scale_of_data"]
         # The losses of every step are logged; steps out of turn leave the policy as it is.
         actor_loss, actor_info = self.actor_loss(batch)
-        gradient = self.policy.weights.gradient(actor_loss.sum())
         turns = (self.count // self.config.policy_every).clamp(min=1)
-        actor_info["actor_grad_norm"] = self.policy.optimiser.step(
-            gradient, turns, scale, self.target_policy.flat, tau, active=turn
+        actor_info["actor_grad_norm"] = self.policy.step(
+            actor_loss, turns, scale, self.target_policy.flat, tau, active=turn
         )
         return critic_info | actor_info
 

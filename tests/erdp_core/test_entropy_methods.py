@@ -255,5 +255,5 @@ def test_idqls_policy_is_that_of_cloning() -> None:
         one_.update(batch, noise)
         other.update(batch._replace(rewards=batch.rewards + 1), noise)
     assert torch.equal(one_.policy.weights.flat, other.policy.weights.flat)
-    assert not torch.equal(one_.values.weights.flat, other.values.weights.flat)
+    assert not torch.equal(one_.values.trained.weights.flat, other.values.trained.weights.flat)
     assert update(one_, [0], 1)[0]["diffusion_loss"].shape == (1,)

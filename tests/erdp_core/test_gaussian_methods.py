@@ -175,12 +175,12 @@ def test_iqls_update_is_its_formulas() -> None:
     pairs = torch.cat([batch.observations[0], batch.actions[0]], dim=1)
     q = torch.stack([plain(agent.values.critics.targets.of_run[0], pairs, m) for m in range(2)]).amin(dim=0).squeeze(1)
     online = [plain(agent.values.critics.weights.of_run[0], pairs, m).squeeze(1) for m in range(2)]
-    error = q - plain(agent.values.weights.of_run[0], batch.observations[0]).squeeze(1)
+    error = q - plain(agent.values.trained.weights.of_run[0], batch.observations[0]).squeeze(1)
     value_loss = (torch.where(error < 0, 0.2, 0.8) * error**2).mean()
     log_probability = agent.policy.log_probability(batch.observations, batch.actions)[0].detach()
     info = agent.update(batch, noise)
     value, next_value = (
-        plain(agent.values.weights.of_run[0], states[0]).squeeze(1)
+        plain(agent.values.trained.weights.of_run[0], states[0]).squeeze(1)
         for states in (batch.observations, batch.next_observations)
     )
     actor_loss = -((2 * (q - value)).exp().clamp(max=100) * log_probability).mean()
@@ -218,7 +218,7 @@ def test_returns_of_episodes() -> None:
     rewards, terminals = torch.tensor([1.0, 2.0, 3.0, 4.0, 7.0]), torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0])
     data = Batch(starts, torch.zeros(5, 1), ends, rewards, terminals)
     assert episode_returns(data).tolist() == [3.0, 7.0, 7.0]
-    agent = one(IQL, "agent.normalise_returns=true")
+    agent = one(IQL, "agent.normalise_returns=true", "agent.reward_scale=1")
     agent.prepare(data)
     assert agent.values.reward_scale.item() == pytest.approx(1000 / 4)
     agent.prepare(data._replace(rewards=torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0])))
