@@ -13,7 +13,7 @@ from sweeps.ablations import ABLATIONS
 
 EXAMPLES = """\
   python sweeps/run_ablation.py --ablation diffusion-ql-steps --dry-run
-  python sweeps/run_ablation.py --ablation parts --tasks pointmaze-medium --profile quick --seeds 3"""
+  python sweeps/run_ablation.py --ablation parts --tasks pointmaze-large --profile quick --seeds 3"""
 
 
 def command(argv: Sequence[str] | None) -> int:

@@ -47,8 +47,8 @@ COMMANDS = {
     "python orchestration/run_table.py --table gym": (f"{SMOKE} --seeds 1 --set evaluation.episodes=1", "| hopper-"),
     "python sweeps/run_ablation.py --ablation diffusion-ql-steps": ("", "60 runs (3 tasks x 4 methods x 5 seeds)"),
     "python sweeps/run_ablation.py --ablation parts": (
-        f"{SMOKE} --seeds 0, --tasks pointmaze-medium",
-        "| pointmaze-medium",
+        f"{SMOKE} --seeds 0, --tasks pointmaze-large",
+        "| pointmaze-large ",
     ),
     "python sweeps/toys.py --toy two-steps": ("--steps 20", "toys/two-steps-"),
     "python sweeps/toys.py --toy bandit-corners": ("--steps 20", "toys/bandit-corners-"),
