@@ -14,8 +14,8 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +47,8 @@ _ENVIRONMENT = {
 _SERVERS = ("http", "https")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _MLFLOW_STATUS = {"started": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
+_CONFLICTS = ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow answers where something was made, or deleted, since it was looked for."""
 _BATCH = 900
 """Metrics logged at once; MLflow takes at most 1000."""
 _LONGEST_NAME, _LONGEST_TAG = 250, 5000
@@ -133,45 +135,14 @@ class Tracker:
 
     def sync(self, run_ids: Sequence[str]) -> None:
         """Log what the ledger has of these runs and the tracker has not. Raises TrackerError where that fails."""
-        with self._telling_failures():
-            self._read_plans()
-            changed: dict[str, Record] = {}
-            for run_id in run_ids:
-                run = self.ledger.run(run_id)
-                status = run.status
-                if status == "planned":
-                    continue
-                files = tuple(_stamp(run.path / name) for name in ("evaluations.jsonl", "training.jsonl"))
-                standing, before = (status, tuple(self._tables.get(run_id, ()))), self._seen.get(run_id)
-                if before != (standing, files):
-                    self._sync_child(run, status)
-                    self._seen[run_id] = (standing, files)
-                if before is None or before[0] != standing:
-                    changed[tracked_run.group_id(self._record(run))] = self._record(run)
-            if changed:
-                members: dict[str, list[RunFolder]] = {}
-                for run in self.ledger.runs():
-                    members.setdefault(tracked_run.group_id(self._record(run)), []).append(run)
-                for group_id, record in changed.items():
-                    self._sync_parent(record, members[group_id])
+        self._bring_about(lambda: self._sync(run_ids))
 
     def log_artifacts(self, plan_name: str, table: str, paths: Sequence[Path]) -> None:
         """Keep a plan's drawn table and figures with a run named after it; files of the same names are replaced.
 
         table: names the experiment. Raises TrackerError where that fails.
         """
-        with self._telling_failures():
-            experiment_id = self._experiment(table)
-            found = self._find(experiment_id, "erdp.plan", plan_name)
-            tags = {"erdp.plan": plan_name, f"table.{plan_name}": "true"}
-            if found:
-                run = self._keep_one(found)
-            else:
-                run = _Remote.of(self._connected().create_run(experiment_id, run_name=plan_name, tags=tags))
-            for path in paths:
-                self._connected().log_artifact(run.mlflow_id, str(path))
-            if run.status != "FINISHED":
-                self._connected().set_terminated(run.mlflow_id, "FINISHED")
+        self._bring_about(lambda: self._log_artifacts(plan_name, table, paths))
 
     def compare_link(self, run_ids: Sequence[str]) -> str | None:
         """The page that compares these runs, None where none of them has been synced.
@@ -196,18 +167,24 @@ class Tracker:
         parts = urlsplit(self.uri)
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
 
-    @contextmanager
-    def _telling_failures(self) -> Iterator[None]:
-        """Every failure as one line; after one, nothing of what was believed of the tracker holds."""
+    def _bring_about(self, work: Callable[[], None]) -> None:
+        """Every failure as one line; after one, nothing of what was believed of the tracker holds.
+
+        Two drivers at once may make the same experiment, or the same run, of which the later to look keeps one. Who
+        is told so looks anew.
+        """
         from mlflow.exceptions import MlflowException
 
-        try:
-            yield
-        except BaseException as error:
-            self._forget()
-            if isinstance(error, (MlflowException, OSError)):
-                raise self._failure(error) from error
-            raise
+        for may_look_anew in (True, True, False):
+            try:
+                return work()
+            except BaseException as error:
+                self._forget()
+                if may_look_anew and isinstance(error, MlflowException) and error.error_code in _CONFLICTS:
+                    continue
+                if isinstance(error, (MlflowException, OSError)):
+                    raise self._failure(error) from error
+                raise
 
     def _failure(self, error: BaseException) -> TrackerError:
         while (cause := error.__cause__ or error.__context__) is not None:
@@ -249,6 +226,41 @@ class Tracker:
             else:
                 self._experiments[name] = found.experiment_id
         return self._experiments[name]
+
+    def _sync(self, run_ids: Sequence[str]) -> None:
+        self._read_plans()
+        changed: dict[str, Record] = {}
+        for run_id in run_ids:
+            run = self.ledger.run(run_id)
+            status = run.status
+            if status == "planned":
+                continue
+            files = tuple(_stamp(run.path / name) for name in ("evaluations.jsonl", "training.jsonl"))
+            standing, before = (status, tuple(self._tables.get(run_id, ()))), self._seen.get(run_id)
+            if before != (standing, files):
+                self._sync_child(run, status)
+                self._seen[run_id] = (standing, files)
+            if before is None or before[0] != standing:
+                changed[tracked_run.group_id(self._record(run))] = self._record(run)
+        if changed:
+            members: dict[str, list[RunFolder]] = {}
+            for run in self.ledger.runs():
+                members.setdefault(tracked_run.group_id(self._record(run)), []).append(run)
+            for group_id, record in changed.items():
+                self._sync_parent(record, members[group_id])
+
+    def _log_artifacts(self, plan_name: str, table: str, paths: Sequence[Path]) -> None:
+        experiment_id = self._experiment(table)
+        found = self._find(experiment_id, "erdp.plan", plan_name)
+        tags = {"erdp.plan": plan_name, f"table.{plan_name}": "true"}
+        if found:
+            run = self._keep_one(found)
+        else:
+            run = _Remote.of(self._connected().create_run(experiment_id, run_name=plan_name, tags=tags))
+        for path in paths:
+            self._connected().log_artifact(run.mlflow_id, str(path))
+        if run.status != "FINISHED":
+            self._connected().set_terminated(run.mlflow_id, "FINISHED")
 
     def _find(self, experiment_id: str, tag: str, value: str) -> "list[Run]":
         found = self._connected().search_runs([experiment_id], f"tags.`{tag}` = '{value}'", max_results=1000)

@@ -198,6 +198,45 @@ def test_a_driver_killed_at_any_write_leaves_nothing_twice(
     assert contents(ledger) == whole
 
 
+def test_an_experiment_made_by_another_driver_meanwhile_is_taken(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two drivers look for it at once, find none, and both make it."""
+    start(ledger, 0)
+    create = MlflowClient.create_experiment
+
+    def too_late(client: MlflowClient, name: str, **options: Any) -> str:
+        create(client, name, **options)
+        return create(client, name, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", too_late)
+    sync(ledger)
+    assert len(all_runs(ledger)) == 2
+
+
+def test_a_run_deleted_by_another_driver_meanwhile_is_let_go(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both drivers made it; the other keeps its own, and this one fills that."""
+    run = start(ledger, 0)
+    train(run, [1.0])
+    log_batch = MlflowClient.log_batch
+    others: list[str] = []
+
+    def deleted(client: MlflowClient, run_id: str, *arguments: Any, **options: Any) -> None:
+        if not others:
+            found = client.get_run(run_id)
+            tags = {key: value for key, value in found.data.tags.items() if key != "mlflow.runName"}
+            created = client.create_run(found.info.experiment_id, found.info.start_time, tags, found.info.run_name)
+            others.append(created.info.run_id)
+            client.delete_run(run_id)
+        log_batch(client, run_id, *arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", deleted)
+    sync(ledger)
+    found = child(ledger, run)
+    assert found.info.run_id == others[0]
+    assert history(ledger, found, "score") == [(20, 1.0)]
+
+
 def test_runs_made_twice_become_one(ledger: Ledger) -> None:
     run = start(ledger, 0)
     train(run, [1.0])
