@@ -84,7 +84,7 @@ def test_values_of_a_packed_number_train_together() -> None:
 
 def test_settings_that_clash_in_a_column_name_it() -> None:
     columns = [Column("five", "erdp"), Column("two", "erdp", ("agent.T=2",))]
-    with pytest.raises(ConfigError, match="^column 'two': agent.entropy=released needs agent.T >= 3"):
+    with pytest.raises(ConfigError, match=r"^column 'two': agent.entropy=released needs agent.T >= 3"):
         make_plan(
             "x", profile="smoke", source="auto", protocol="paper", tasks=["pointmaze-umaze"], columns=columns, seeds=[0]
         )
