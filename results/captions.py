@@ -66,12 +66,12 @@ def _changes(frames: PlanFrames, counted: pd.DataFrame) -> str:
     for change, methods in methods_of.items():
         groups.setdefault(tuple(methods), []).append(change)
     told = []
-    for methods, changes in sorted(groups.items(), key=lambda group: -len(group[0])):
+    for owners, changes in sorted(groups.items(), key=lambda group: -len(group[0])):
         # What all tasks share comes first: after a task's name it would be read as that task's.
         in_order = sorted(changes, key=lambda change: of_tasks[change] is not None)
         listed = ", ".join(change if (of := of_tasks[change]) is None else f"{change} in {of}" for change in in_order)
-        is_of_all = set(methods) == set(counted["method"])
-        told.append(listed if is_of_all else f"{', '.join(methods)}: {listed}")
+        is_of_all = set(owners) == set(counted["method"])
+        told.append(listed if is_of_all else f"{', '.join(owners)}: {listed}")
     return "; ".join(told)
 
 

@@ -23,11 +23,12 @@ CENTRES = {
 REWARDS = (3.0, 0.0, 1.5, 5.0)
 """Mean around each centre; of the corners: upper left, lower left, upper right, lower right."""
 
-LINE_EPISODES = 1_000
-PEAKS = ((0.4, 0.35, 0.25), (1.0, -0.75, 0.12))
-"""Of the reward on the line: height, place, spread. The high one is where few data are."""
-REWARD_NOISE = 0.1
-COMMON, COMMON_PLACE, COMMON_SPREAD = 0.9, 0.3, 0.25
+LINE_EPISODES = 5_000
+PEAKS = ((4.0, 0.3, 0.25), (10.0, -0.7, 0.15))
+"""Of the reward on the line: height, place, spread. The high one is where few data are; rewards are large enough for
+policies that choose with softmax(Q) to tell one from the other."""
+REWARD_NOISE = 0.5
+COMMON, COMMON_PLACE, COMMON_SPREAD = 0.8, 0.3, 0.25
 """Share, mean and spread of the data's common actions; the others are uniform."""
 DISCOUNT = 0.99
 

@@ -79,7 +79,7 @@ def line_variants(steps: int) -> list[Variant]:
         "bc": _SMALL,
         "td3-bc": _VALUES,
         "iql": _VALUES,
-        "cql": {**_VALUES, "cloning_steps": steps // 10, "conservative_weight": 1.0},
+        "cql": {**_VALUES, "cloning_steps": steps // 10, "conservative_weight": 1.0, "sampled_actions": 4},
         "msg": _ENSEMBLE,
         "idql": _VALUES,
         "edp": _VALUES,

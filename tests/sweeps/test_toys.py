@@ -51,18 +51,18 @@ def test_two_steps_are_walks_from_zero() -> None:
     np.testing.assert_allclose(after[..., 0], states[..., 0] + actions[..., 0], atol=1e-6)
     assert data.terminals.reshape(-1, 2).tolist()[0] == [0.0, 1.0]
     noise = data.rewards.numpy().reshape(-1, 2) - reward_on_the_line(after[..., 0])
-    assert noise.mean() == pytest.approx(0, abs=0.01)
-    assert noise.std() == pytest.approx(0.1, abs=0.01)
+    assert noise.mean() == pytest.approx(0, abs=0.02)
+    assert noise.std() == pytest.approx(0.5, abs=0.01)
     # Most of the data are where little is paid.
-    assert np.mean(after[..., 0] < -0.5) < 0.1
+    assert np.mean(after[..., 0] < -0.5) < 0.15
 
 
 def test_true_values_by_hand() -> None:
     """From the high peak the best second step stays there; from 1 the wide peak is in reach, the high one is not."""
-    stay, far = true_first_values(np.array([-0.75, 1.0]))
-    at_peak = reward_on_the_line(np.array([-0.75]))[0]
-    assert stay == pytest.approx(at_peak * (1 + DISCOUNT), abs=0.01)
-    assert far == pytest.approx(reward_on_the_line(np.array([1.0]))[0] + DISCOUNT * 0.4, abs=0.01)
+    stay, far = true_first_values(np.array([-0.7, 1.0]))
+    at_peak = reward_on_the_line(np.array([-0.7]))[0]
+    assert stay == pytest.approx(at_peak * (1 + DISCOUNT), abs=0.1)
+    assert far == pytest.approx(reward_on_the_line(np.array([1.0]))[0] + DISCOUNT * 4, abs=0.1)
 
 
 def test_the_line_compares_every_method() -> None:
