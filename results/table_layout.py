@@ -1,17 +1,22 @@
 """A table in words, the same for every form it is written in: which are its rows, and what stands around them.
 
-Tasks are the rows, as in the papers, unless that makes the table wide and low: then methods are.
+Tasks are the rows, as in the papers, unless that makes the table wide and low: then methods are, and where there is
+room each task has a column of confidence intervals.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from results.tables import Column, Table, number
+from results.estimators import CONFIDENCE
+from results.tables import GAP, Column, Table, number
 
 ORIGIN = "data, environment"
+INTERVAL = f"{CONFIDENCE:.0%} interval"
 WIDE = 6
 """Columns of numbers; of more, methods become rows if they are more than the tasks."""
+TASKS_WITH_INTERVALS = 2
+"""At most so many, of a table whose rows are methods."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +78,37 @@ def _of_tasks(table: Table) -> dict[str, Any]:
 
 
 def _of_methods(table: Table) -> dict[str, Any]:
+    has_intervals = len(table.tasks) <= TASKS_WITH_INTERVALS
+
     def cells(column: Column) -> list[PrintedCell]:
-        averages = [PrintedCell(number(table.averages[column]))] if table.averages else []
-        return [_cell(table, task, column) for task in table.tasks] + averages
+        found = []
+        for task in table.tasks:
+            found.append(_cell(table, task, column))
+            if has_intervals:
+                found.append(PrintedCell(_interval(table, task, column)))
+        return found + ([PrintedCell(number(table.averages[column]))] if table.averages else [])
 
     origins: dict[str, list[str]] = {}
     for task in table.tasks:
         origins.setdefault(table.origin(task), []).append(task)
+    heads = [head for task in table.tasks for head in (task, *([INTERVAL] if has_intervals else []))]
+    remarks = [f"{ORIGIN.capitalize()} of {', '.join(tasks)}: {origin}." for origin, tasks in origins.items()]
+    if has_intervals:
+        remarks.append(f"{INTERVAL}: of the mean over seeds, by Student's t distribution.")
     return {
         "label_heads": ("method",),
-        "head": [*table.tasks, *([table.average_label] if table.averages else [])],
+        "head": [*heads, *([table.average_label] if table.averages else [])],
         "rows": [((column.label,), cells(column)) for column in table.columns],
         "average": None,
-        "remarks": (
-            *(f"{ORIGIN.capitalize()} of {', '.join(tasks)}: {origin}." for origin, tasks in origins.items()),
-            *table.remarks,
-        ),
+        "remarks": (*remarks, *table.remarks),
     }
+
+
+def _interval(table: Table, task: str, column: Column) -> str:
+    statistics = table.cells[task, column].statistics
+    if statistics is None or statistics.low is None or statistics.high is None:
+        return GAP
+    return f"{number(statistics.low)} to {number(statistics.high)}"
 
 
 def _cell(table: Table, task: str, column: Column) -> PrintedCell:

@@ -199,20 +199,23 @@ def test_a_wide_and_low_table_has_methods_as_rows(maker: Any, tmp_path: Path) ->
     methods = ("erdp", "diffusion-ql", "iql", "td3-bc", "cql", "bc-diffusion", "bc")
     for task, method in itertools.product(("pointmaze-umaze", "pointmaze-medium"), methods):
         if (task, method) != ("pointmaze-medium", "cql"):
-            maker.run(task, method, 0, [float(len(method))])
+            for seed in (0, 1):
+                maker.run(task, method, seed, [float(len(method) + seed)])
     maker.gap("pointmaze-medium", "cql", 0, "no data")
     maker.plan()
     table = build_table(frames_of(maker))
     lines = to_markdown(table).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert rows[0] == ["method", "pointmaze-umaze", "pointmaze-medium", "Average of 1 of 2 tasks"]
+    interval = "95% interval"
+    assert rows[0] == ["method", "pointmaze-umaze", interval, "pointmaze-medium", interval, "Average of 1 of 2 tasks"]
     assert [row[0] for row in rows[2:]] == list(methods)
-    assert rows[2] == ["erdp", "4.0 (1)", "4.0 (1)", "4.0"]
-    assert rows[6] == ["cql", "3.0 (1)", "— [a]", "3.0"]
+    # Student's t with one degree of freedom: 12.706 / sqrt(2) spreads of sqrt(1 / 2).
+    assert rows[2] == ["erdp", "4.5 ± 0.7 (2)", "-1.9 to 10.9", "4.5 ± 0.7 (2)", "-1.9 to 10.9", "4.5"]
+    assert rows[6] == ["cql", "3.5 ± 0.7 (2)", "-2.9 to 9.9", "— [a]", "—", "3.5"]
     assert "- Data, environment of pointmaze-umaze: local, pointmaze-umaze." in lines
     latex = to_latex(table)
-    assert r"\begin{tabular}{lrrr}" in latex
-    assert r"  cql & 3.0 (1) & ---\textsuperscript{a} & 3.0 \\" in latex
+    assert r"\begin{tabular}{lrrrrr}" in latex
+    assert r"  cql & 3.5 $\pm$ 0.7 (2) & $-$2.9 to 9.9 & ---\textsuperscript{a} & --- & 3.5 \\" in latex
     assert imread(write_table(table, tmp_path)[3]).shape[1] < 2000
 
 
