@@ -19,14 +19,15 @@ from orchestration import cluster
 from orchestration.ledger import Ledger
 from results.toy_figures import write_toy_figure
 from sweeps.toy_problems import (
+    ACTION_SPREAD,
     BANDIT_ROWS,
     BANDIT_SPREAD,
     CENTRES,
     COMMON,
     COMMON_PLACE,
-    COMMON_SPREAD,
     LINE_EPISODES,
     PEAKS,
+    RARE_PLACE,
     REWARD_NOISE,
     REWARD_SPREAD,
     REWARDS,
@@ -171,8 +172,8 @@ def caption(toy: str) -> list[str]:
         return [
             "Two steps on a line from 0, each as far as its action; arriving pays the sum of two peaks: "
             f"{peaks}, with noise of {REWARD_NOISE:g}. Data: {LINE_EPISODES:,} episodes, {COMMON:.0%} of the actions "
-            f"around {COMMON_PLACE:g} (spread {COMMON_SPREAD:g}), the others uniform. The paper's Figure 1 (arXiv "
-            "2402.04080) has no numbers: these are ours.",
+            f"around {COMMON_PLACE:g}, the others around {RARE_PLACE:g} (spread {ACTION_SPREAD:g}). The paper's Figure "
+            "1 (arXiv 2402.04080) has no numbers: these are ours.",
         ]
     return [
         f"{BANDIT_ROWS:,} actions of arXiv 2208.06193's bandit, as many around each centre (spread {BANDIT_SPREAD:g}); "
