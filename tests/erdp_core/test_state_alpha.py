@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 
+from erdp_core import entropy
 from erdp_core.agent import ERDP
 from erdp_core.config import RunConfig
 from erdp_core.errors import ConfigError
+from erdp_core.sde import MeanRevertingSDE
 from erdp_core.state_alpha import StateAlpha
 from tests.small import algorithm, assert_states_close, inputs, small_config, update
 
@@ -40,8 +42,6 @@ def test_losses_by_hand(objective: str) -> None:
     loss, info = agent.actor_loss(batch, noise, torch.tensor([3.0]))
 
     _, a_0, _ = agent.policy.diffusion_loss(batch.observations, batch.actions, noise)
-    from erdp_core import entropy
-
     sample_entropy = entropy.released(agent.sde, a_0, noise["a_T"])[0].detach()
     q = agent.critics.q_of_actions(batch.observations, a_0.clamp(-1, 1))[0].detach()
     bonus = (alpha * sample_entropy).mean()
@@ -72,10 +72,24 @@ def test_it_finds_the_temperature_of_a_gaussian_that_answers_best() -> None:
     for _ in range(4_000):
         count += 1
         values = alpha(states)
-        entropy = 0.5 * torch.log(2 * math.pi * math.e * values / cost)
-        alpha.step(alpha.loss(values, entropy), count, torch.ones(1, dtype=torch.float64))
+        best = 0.5 * torch.log(2 * math.pi * math.e * values / cost)
+        alpha.step(alpha.loss(values, best), count, torch.ones(1, dtype=torch.float64))
     optimum = cost * math.exp(2 * target) / (2 * math.pi * math.e)
     torch.testing.assert_close(alpha(states)[0].detach(), optimum, rtol=0.05, atol=0.0)
+
+
+@pytest.mark.parametrize(("T", "low", "high"), [(5, 0.77, 0.85), (10, 0.12, 0.16)])
+def test_released_entropies_lie_in_a_narrow_range(T: int, low: float, high: float) -> None:
+    sde, a_T = MeanRevertingSDE(T), torch.randn(20_000, 8, generator=torch.Generator().manual_seed(0))
+    for size in (0.0, 0.5, 1.0):
+        assert low < entropy.released(sde, torch.full_like(a_T, size), a_T).mean() / 8 < high
+
+
+@pytest.mark.parametrize(("target", "direction"), [(-1.0, -1), (1000.0, 1)])
+def test_targets_out_of_reach_move_alpha_one_way(target: float, direction: int) -> None:
+    agent = made(small_config(*AUTOMATIC, f"agent.entropy_target={target}", "agent.alpha_lr=0.01"))
+    logged = [log["alpha"].item() for log in update(agent, [0], 60)]
+    assert direction * math.log(sum(logged[-5:]) / sum(logged[:5])) > 0.5
 
 
 def test_a_pack_and_a_resumed_run_are_as_alone() -> None:
