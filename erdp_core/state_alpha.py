@@ -1,11 +1,12 @@
 """The automatic temperature of ERDP's entropy, alpha(s) (https://arxiv.org/abs/2402.04080, Eq. 45).
 
 What it aims at is the entropy of the chain's last step (entropy.py), which the process fixes more than the policy. For
-estimated actions in [-1, 1] (early in training they lie far outside, and it is higher) and T = 5 it is 0.78 to 0.84 for each of their dimensions as released, about 0.4 to 0.9 as printed
-(less with more steps: about 0.14 and -0.5 to 0 for T = 10). A target below that range, such as the usual -1, makes
-alpha(s) fall towards 0 as long as training goes on; one above it makes alpha(s) rise without end; only one within it
-holds the policy's entropy. `objective` says what alpha(s) then weighs: as released it stands against the diffusion loss
-and its gradient is divided by E|H|, as printed it stands against Q.
+estimated actions in [-1, 1] and T = 5 it is 0.78 to 0.84 for each of their dimensions as released, about 0.4 to 0.9 as
+printed (less with more steps: about 0.14, and -0.5 to 0, for T = 10); early in training estimates lie far outside, and
+it is higher. A target below that range, such as the usual -1, makes alpha(s) fall towards 0 as long as training goes
+on; one above it makes alpha(s) rise without end; only one within it holds the policy's entropy. `objective` says what
+alpha(s) then weighs: as released it stands against the diffusion loss and its gradient is divided by E|H|, as printed
+it stands against Q.
 """
 
 from collections.abc import Sequence
