@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from orchestration.ledger import Ledger, LedgerError, Record
 from results.figure_style import FAINT, PALETTE, Ruler, save_figure, style
 
-PANEL, MARGIN, TITLE = 1.75, 0.3, 0.32
+PANEL, SMALL_PANEL, MARGIN, TITLE = 1.75, 1.15, 0.3, 0.32
 CAPTION_ROW, CAPTION_SIZE = 0.165, 9.0
 WIDE, HIGH = 2.35, 1.75
 ACROSS = 4
@@ -31,9 +31,9 @@ def write_toy_figure(ledger: Ledger, name: str, folder: Path) -> list[Path]:
     """
     record, arrays = ledger.toy(name)
     try:
-        if not record["variants"]:
+        draw = {"two-steps": draw_line, "sampling": draw_sampling}.get(record["toy"], draw_bandit)
+        if draw is not draw_sampling and not record["variants"]:
             raise ValueError("nothing to draw")
-        draw = draw_line if record["toy"] == "two-steps" else draw_bandit
         with style():
             figure = draw(record, arrays)
     except (KeyError, TypeError, ValueError, IndexError, StopIteration):
@@ -117,6 +117,20 @@ def _values(axes: Axes, index: int, variant: Record, arrays: Arrays) -> None:
     spread = f" ± {returns.std(ddof=1):.2f}" if len(returns) > 1 else ""
     axes.set_title(f"{variant['label']}: {returns.mean():.2f}{spread}", fontsize=9)
     axes.set(xlim=(-1, 1), ylim=(low, high), xticks=(-1, -0.5, 0, 0.5, 1))
+
+
+def draw_sampling(record: Record, arrays: Arrays) -> Figure:
+    """For each number of steps the points that optimal sampling (above) and the reverse SDE (below) bring back."""
+    steps = [int(T) for T in arrays["steps"]]
+    figure, axes = _panels(2, len(steps), SMALL_PANEL, SMALL_PANEL + 0.15, record["caption"])
+    for row, (name, label, colour) in enumerate((("optimal", "optimal", BLUE), ("reverse", "reverse SDE", ORANGE))):
+        for column, T in enumerate(steps):
+            panel, points = axes[row][column], arrays[f"{name}/{T}"]
+            panel.scatter(points[:, 0], points[:, 1], s=1.5, color=colour, alpha=0.5, linewidths=0)
+            panel.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), xticks=(), yticks=(), aspect="equal")
+            panel.set_title(f"{label}, T = {T}" if column == 0 else f"T = {T}", fontsize=9)
+            panel.set_xlabel(f"{arrays[f'distance_{name}'][column]:.2f}", fontsize=8)
+    return figure
 
 
 def _panels(down: int, across: int, wide: float, high: float, lines: Sequence[str]) -> tuple[Figure, list[list[Axes]]]:

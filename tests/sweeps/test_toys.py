@@ -180,3 +180,22 @@ def test_a_ledger_without_toys_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     Ledger.open(tmp_path / "runs", create=True)
     assert make_toys.main(["--ledger", str(tmp_path / "runs")]) == 2
     assert "has no toy yet: train one with sweeps/toys.py" in capsys.readouterr().err
+
+
+def test_optimal_sampling_brings_data_back_and_euler_steps_in_the_limit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--toy", "sampling", "--ledger", str(tmp_path / "runs")]
+    assert toys.main(arguments) == 0
+    ledger = Ledger.open(tmp_path / "runs")
+    [name] = ledger.toys()
+    _, arrays = ledger.toy(name)
+    assert arrays["distance_optimal"].max() < 1e-5
+    reverse = arrays["distance_reverse"]
+    assert (np.diff(reverse) < 0).all()
+    assert reverse[0] > 1
+    # Euler's error goes with the step: of the last halving about half is left.
+    assert reverse[-1] == pytest.approx(reverse[-2] / 2, rel=0.3)
+    assert (tmp_path / "runs" / "toys" / f"{name}.png").stat().st_size > 10_000
+    assert toys.main(arguments) == 0
+    assert "done before" in capsys.readouterr().out
