@@ -31,9 +31,7 @@ def write_toy_figure(ledger: Ledger, name: str, folder: Path) -> list[Path]:
     """
     record, arrays = ledger.toy(name)
     try:
-        draw = {"two-steps": draw_line, "sampling": draw_sampling}.get(record["toy"], draw_bandit)
-        if draw is not draw_sampling and not record["variants"]:
-            raise ValueError("nothing to draw")
+        draw = DRAWN.get(record["toy"], draw_bandit)
         with style():
             figure = draw(record, arrays)
     except (KeyError, TypeError, ValueError, IndexError, StopIteration):
@@ -44,7 +42,7 @@ def write_toy_figure(ledger: Ledger, name: str, folder: Path) -> list[Path]:
 
 def draw_bandit(record: Record, arrays: Arrays) -> Figure:
     """The data and, for each number of diffusion steps, the samples of cloning (above) and of Q-learning (below)."""
-    variants = record["variants"]
+    variants = _trained(record)
     steps = sorted({variant["settings"]["T"] for variant in variants})
     columns = 1 + len(steps)
     lines = [*record["caption"], "Below each panel: share of the actions within three of its spreads of each mode."]
@@ -67,6 +65,13 @@ def draw_bandit(record: Record, arrays: Arrays) -> Figure:
     return figure
 
 
+def _trained(record: Record) -> list[Record]:
+    if not record["variants"]:
+        raise ValueError("nothing to draw")
+    found: list[Record] = record["variants"]
+    return found
+
+
 def _scatter(axes: Axes, actions: npt.NDArray[Any], centres: npt.NDArray[Any], spread: float, colour: str) -> None:
     axes.scatter(actions[:, 0], actions[:, 1], s=2, color=colour, alpha=0.35, linewidths=0)
     axes.set(xlim=(-1.08, 1.08), ylim=(-1.08, 1.08), xticks=(-1, 0, 1), yticks=(-1, 0, 1), aspect="equal")
@@ -82,7 +87,7 @@ def in_modes(actions: npt.NDArray[Any], centres: npt.NDArray[Any], reach: float)
 
 def draw_line(record: Record, arrays: Arrays) -> Figure:
     """A panel a variant: its values of the first action from 0 beside the true ones, and what it does there."""
-    variants = record["variants"]
+    variants = _trained(record)
     down = math.ceil(len(variants) / ACROSS)
     lines = [
         *record["caption"],
@@ -121,16 +126,31 @@ def _values(axes: Axes, index: int, variant: Record, arrays: Arrays) -> None:
 
 def draw_sampling(record: Record, arrays: Arrays) -> Figure:
     """For each number of steps the points that optimal sampling (above) and the reverse SDE (below) bring back."""
-    steps = [int(T) for T in arrays["steps"]]
-    figure, axes = _panels(2, len(steps), SMALL_PANEL, SMALL_PANEL + 0.15, record["caption"])
-    for row, (name, label, colour) in enumerate((("optimal", "optimal", BLUE), ("reverse", "reverse SDE", ORANGE))):
-        for column, T in enumerate(steps):
-            panel, points = axes[row][column], arrays[f"{name}/{T}"]
-            panel.scatter(points[:, 0], points[:, 1], s=1.5, color=colour, alpha=0.5, linewidths=0)
-            panel.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), xticks=(), yticks=(), aspect="equal")
-            panel.set_title(f"{label}, T = {T}" if column == 0 else f"T = {T}", fontsize=9)
-            panel.set_xlabel(f"{arrays[f'distance_{name}'][column]:.2f}", fontsize=8)
+    figure, axes = _clouds(record, arrays, {"optimal": "optimal, T = ", "reverse": "reverse SDE, T = "}, "T = ", 1.3)
+    for row, name in zip(axes, ("optimal", "reverse"), strict=True):
+        for panel, distance in zip(row, arrays[f"distance_{name}"], strict=True):
+            panel.set_xlabel(f"{distance:.2f}", fontsize=8)
     return figure
+
+
+def draw_process(record: Record, arrays: Arrays) -> Figure:
+    """Points at several times on their way to noise (above) and back (below)."""
+    return _clouds(record, arrays, {"forward": "to noise, t = ", "back": "back, t = "}, "t = ", 3.0)[0]
+
+
+def _clouds(
+    record: Record, arrays: Arrays, rows: Mapping[str, str], title: str, reach: float
+) -> tuple[Figure, list[list[Axes]]]:
+    """A row of panels for each prefix of arrays, whose first title is its own; a column for each of `steps`."""
+    steps = [int(step) for step in arrays["steps"]]
+    figure, axes = _panels(2, len(steps), SMALL_PANEL, SMALL_PANEL + 0.15, record["caption"])
+    for row, (name, first), colour in zip(axes, rows.items(), (BLUE, ORANGE), strict=True):
+        for column, (panel, step) in enumerate(zip(row, steps, strict=True)):
+            points = arrays[f"{name}/{step}"]
+            panel.scatter(points[:, 0], points[:, 1], s=1.5, color=colour, alpha=0.5, linewidths=0)
+            panel.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=(), yticks=(), aspect="equal")
+            panel.set_title(f"{title if column else first}{step}", fontsize=9)
+    return figure, axes
 
 
 def _panels(down: int, across: int, wide: float, high: float, lines: Sequence[str]) -> tuple[Figure, list[list[Axes]]]:
@@ -158,3 +178,7 @@ def _panels(down: int, across: int, wide: float, high: float, lines: Sequence[st
         y = (foot - 0.2 - CAPTION_ROW * index) / height
         figure.text(MARGIN / width, y, part, fontsize=CAPTION_SIZE, color=FAINT, va="top")
     return figure, axes
+
+
+DRAWN = {"two-steps": draw_line, "sampling": draw_sampling, "process": draw_process}
+"""The others are bandits."""

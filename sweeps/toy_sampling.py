@@ -1,4 +1,4 @@
-"""What ERDP's optimal sampling is for (arXiv 2402.04080, Figures 2 and 6): data brought back from noise, a_0 known.
+"""What ERDP's optimal sampling is for (arXiv 2402.04080, Figures 2, 5 and 6): data brought back from noise, a_0 known.
 
 With the true a_0 in place of a network's estimate the two ways back differ in nothing but their steps: one from the
 posterior of Eq. 7, or an Euler step of the reverse SDE (Eq. 3). The data, a spiral, are ours.
@@ -14,6 +14,9 @@ from erdp_core.sde import MeanRevertingSDE
 
 STEPS = (1, 2, 5, 10, 30, 50, 100)
 """The last is ours."""
+PICTURE_STEPS = 10
+PICTURED = (0, 1, 3, 5, 7, 10)
+"""Times t of Figure 5."""
 POINTS = 2_000
 TURNS, NOISE = 1.75, 0.02
 
@@ -31,19 +34,19 @@ def spiral() -> Tensor:
     return torch.from_numpy(points.clip(-1, 1)).float()
 
 
-def brought_back(a_0: Tensor, T: int, optimal: bool) -> Tensor:
-    """Points [N, 2] after T steps back from N(0, I), with the true score of each step."""
+def way_back(a_0: Tensor, T: int, optimal: bool) -> list[Tensor]:
+    """Points [N, 2] at t = T, ..., 0 on their way back from N(0, I), with the true score of each step."""
     sde, generator = MeanRevertingSDE(T), stream("cpu", T, "sampling")
-    a_t = torch.randn(a_0.shape, generator=generator)
+    way = [torch.randn(a_0.shape, generator=generator)]
     for step in range(T, 0, -1):
-        t = torch.full(a_0.shape[:1], step)
+        a_t, t = way[-1], torch.full(a_0.shape[:1], step)
         noise = torch.randn(a_0.shape, generator=generator)
         if optimal:
-            a_t = sde.posterior_mean(a_t, t, a_0) + sde.at[step].posterior_std * noise
+            way.append(sde.posterior_mean(a_t, t, a_0) + sde.at[step].posterior_std * noise)
         else:
             eps = (a_t - a_0 * sde.at[step].decay) / sde.at[step].std
-            a_t = sde.reverse_drift_step(a_t, t, eps) + (2 * sde.at[step].rate) ** 0.5 * noise
-    return a_t
+            way.append(sde.reverse_drift_step(a_t, t, eps) + (2 * sde.at[step].rate) ** 0.5 * noise)
+    return way
 
 
 def reconstructions() -> Arrays:
@@ -54,8 +57,20 @@ def reconstructions() -> Arrays:
     data = spiral()
     arrays = {"data": data.numpy(), "steps": np.array(STEPS, dtype=np.float32)}
     for name, optimal in (("optimal", True), ("reverse", False)):
-        back = {T: brought_back(data, T, optimal) for T in STEPS}
+        back = {T: way_back(data, T, optimal)[-1] for T in STEPS}
         arrays |= {f"{name}/{T}": points.numpy() for T, points in back.items()}
         distances = [float((points - data).square().sum(dim=1).mean().sqrt()) for points in back.values()]
         arrays[f"distance_{name}"] = np.array(distances, dtype=np.float32)
+    return arrays
+
+
+def there_and_back() -> Arrays:
+    """steps [K], the times t; for each `forward/t` and `back/t` [N, 2]."""
+    data, sde = spiral(), MeanRevertingSDE(PICTURE_STEPS)
+    back = way_back(data, PICTURE_STEPS, optimal=True)[::-1]
+    eps = torch.randn(data.shape, generator=stream("cpu", 0, "forward"))
+    arrays = {"steps": np.array(PICTURED, dtype=np.float32)}
+    for t in PICTURED:
+        arrays[f"forward/{t}"] = sde.diffuse(data, torch.full(data.shape[:1], t), eps).numpy()
+        arrays[f"back/{t}"] = back[t].numpy()
     return arrays

@@ -34,15 +34,17 @@ from sweeps.toy_problems import (
     bandit,
     true_first_values,
 )
-from sweeps.toy_sampling import POINTS, reconstructions
+from sweeps.toy_sampling import PICTURE_STEPS, PICTURED, POINTS, STEPS, reconstructions, there_and_back
 from sweeps.toy_training import GRID, SAMPLES, Arrays, Variant, trained
 
 EXAMPLES = """\
   python sweeps/toys.py --toy bandit-corners      Diffusion-QL clones and improves, with 2, 5, 10 and 50 diffusion steps
   python sweeps/toys.py --toy two-steps           ERDP with and without its parts, and every other method, 5 seeds
-  python sweeps/toys.py --toy sampling            data brought back by optimal sampling and by the reverse SDE"""
+  python sweeps/toys.py --toy sampling            data brought back by optimal sampling and by the reverse SDE
+  python sweeps/toys.py --toy process             data on their way to noise and back"""
 
-TOYS = (*CENTRES, "two-steps", "sampling")
+TOYS = (*CENTRES, "two-steps", "sampling", "process")
+UNTRAINED = {"sampling": reconstructions, "process": there_and_back}
 DIFFUSION_STEPS = (2, 5, 10, 50)
 BANDIT_STEPS = 10_000
 """A tenth of the paper's 1,000 epochs of 100 batches."""
@@ -93,8 +95,8 @@ def line_variants(steps: int) -> list[Variant]:
 
 
 def variants_of(toy: str, steps: int | None) -> list[Variant]:
-    """What a toy trains, with so many steps each, or the toy's own number; `sampling` trains nothing."""
-    if toy == "sampling":
+    """What a toy trains, with so many steps each, or the toy's own number; some train nothing."""
+    if toy in UNTRAINED:
         return []
     if toy == "two-steps":
         return line_variants(LINE_STEPS if steps is None else steps)
@@ -103,7 +105,8 @@ def variants_of(toy: str, steps: int | None) -> list[Variant]:
 
 def name_of(toy: str, variants: Sequence[Variant]) -> str:
     """A toy's name in the ledger, with a hash of all that its arrays depend on."""
-    request = [[asdict(variant), variant.config.to_dict(), ALGORITHM_VERSIONS[variant.method]] for variant in variants]
+    request: list[Any] = [caption(toy), STEPS, PICTURED]
+    request += [[asdict(variant), variant.config.to_dict(), ALGORITHM_VERSIONS[variant.method]] for variant in variants]
     return f"{toy}-{hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:6]}"
 
 
@@ -128,7 +131,7 @@ def command(argv: Sequence[str] | None) -> int:
     if name in ledger.toys():
         print(f"{name}: done before")
     elif not variants:
-        keep(ledger, name, arguments.toy, [], 0.0, reconstructions())
+        keep(ledger, name, arguments.toy, [], 0.0, UNTRAINED[arguments.toy]())
     elif not train(ledger, name, arguments.toy, variants, arguments.address):
         return 1
     with ledger.writing():
@@ -189,8 +192,14 @@ def caption(toy: str) -> list[str]:
     if toy == "sampling":
         return [
             f"{POINTS:,} points of a spiral, gone to noise and brought back in T steps, the score being that of the "
-            "true a_0. Optimal sampling takes each step from the posterior of Eq. 7 of arXiv 2402.04080, the reverse SDE is "
-            "taken by Euler steps; the data are ours. Below each panel: root mean square distance to a_0.",
+            "true a_0. Optimal sampling takes each step from the posterior of Eq. 7 of arXiv 2402.04080, the reverse "
+            "SDE is taken by Euler steps; the data are ours. Below each panel: root mean square distance to a_0.",
+        ]
+    if toy == "process":
+        return [
+            f"The mean-reverting SDE of arXiv 2402.04080 with T = {PICTURE_STEPS}: above, {POINTS:,} points of a spiral, "
+            "which is ours, on their way to noise (Eq. 4); below, other noise brought back by optimal sampling (Eq. 7), "
+            "the true a_0 in place of a network's estimate.",
         ]
     return [
         f"{BANDIT_ROWS:,} actions of arXiv 2208.06193's bandit, as many around each centre (spread {BANDIT_SPREAD:g}); "

@@ -199,3 +199,15 @@ def test_optimal_sampling_brings_data_back_and_euler_steps_in_the_limit(
     assert (tmp_path / "runs" / "toys" / f"{name}.png").stat().st_size > 10_000
     assert toys.main(arguments) == 0
     assert "done before" in capsys.readouterr().out
+
+
+def test_points_go_to_noise_and_come_back(tmp_path: Path) -> None:
+    assert toys.main(["--toy", "process", "--ledger", str(tmp_path / "runs")]) == 0
+    ledger = Ledger.open(tmp_path / "runs")
+    _, arrays = ledger.toy(ledger.toys()[0])
+    np.testing.assert_allclose(arrays["back/0"], arrays["forward/0"], atol=1e-5)
+    for t in (1, 5, 10):
+        # The way back has the way there's distribution at every time.
+        np.testing.assert_allclose(arrays[f"back/{t}"].mean(axis=0), arrays[f"forward/{t}"].mean(axis=0), atol=0.08)
+        np.testing.assert_allclose(arrays[f"back/{t}"].std(axis=0), arrays[f"forward/{t}"].std(axis=0), atol=0.08)
+    np.testing.assert_allclose(arrays["forward/10"].std(axis=0), 1, atol=0.05)
