@@ -14,8 +14,8 @@ from erdp_core.sde import MeanRevertingSDE
 
 STEPS = (1, 2, 5, 10, 30, 50, 100)
 """The last is ours."""
-PICTURE_STEPS = 10
-PICTURED = (0, 1, 3, 5, 7, 10)
+PICTURE_STEPS = 100
+PICTURED = (0, 2, 5, 10, 25, 100)
 """Times t of Figure 5."""
 POINTS = 2_000
 TURNS, NOISE = 1.75, 0.02

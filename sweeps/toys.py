@@ -197,9 +197,9 @@ def caption(toy: str) -> list[str]:
         ]
     if toy == "process":
         return [
-            f"The mean-reverting SDE of arXiv 2402.04080 with T = {PICTURE_STEPS}: above, {POINTS:,} points of a spiral, "
-            "which is ours, on their way to noise (Eq. 4); below, other noise brought back by optimal sampling (Eq. 7), "
-            "the true a_0 in place of a network's estimate.",
+            f"The mean-reverting SDE of arXiv 2402.04080 with T = {PICTURE_STEPS}: above, {POINTS:,} points of a "
+            "spiral, which is ours, on their way to noise (Eq. 4); below, other noise brought back by optimal sampling "
+            "(Eq. 7), the true a_0 in place of a network's estimate.",
         ]
     return [
         f"{BANDIT_ROWS:,} actions of arXiv 2208.06193's bandit, as many around each centre (spread {BANDIT_SPREAD:g}); "

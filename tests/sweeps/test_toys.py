@@ -206,8 +206,8 @@ def test_points_go_to_noise_and_come_back(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "runs")
     _, arrays = ledger.toy(ledger.toys()[0])
     np.testing.assert_allclose(arrays["back/0"], arrays["forward/0"], atol=1e-5)
-    for t in (1, 5, 10):
+    for t in (2, 10, 100):
         # The way back has the way there's distribution at every time.
         np.testing.assert_allclose(arrays[f"back/{t}"].mean(axis=0), arrays[f"forward/{t}"].mean(axis=0), atol=0.08)
         np.testing.assert_allclose(arrays[f"back/{t}"].std(axis=0), arrays[f"forward/{t}"].std(axis=0), atol=0.08)
-    np.testing.assert_allclose(arrays["forward/10"].std(axis=0), 1, atol=0.05)
+    np.testing.assert_allclose(arrays["forward/100"].std(axis=0), 1, atol=0.05)
