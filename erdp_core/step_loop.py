@@ -97,8 +97,7 @@ class StepLoop:
             torch.cuda.current_stream().wait_stream(stream)
         else:
             self._graph = torch.cuda.CUDAGraph()
-            # Records, and computes nothing; a thread that evaluates meanwhile may take memory.
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(self._graph):  # records, and computes nothing
                 self._update()
             self._graph.replay()
 
