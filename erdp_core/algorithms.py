@@ -74,6 +74,13 @@ class Agent:
     Unless a method says otherwise it needs nothing of the data as a whole, and acts without chance or choice.
     """
 
+    def __init__(self, configs: Sequence[RunConfig], device: torch.device) -> None:
+        self.device = device
+        self.count = torch.zeros((), dtype=torch.int64, device=device)
+        """Updates."""
+        self.steps = configs[0].trainer.steps
+        self.lr_decay = configs[0].agent.lr_decay
+
     @property
     def candidates(self) -> int:
         """Actions sampled to act, where the config says nothing else."""
@@ -82,13 +89,6 @@ class Agent:
     def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
         """Nothing is random in an action."""
         return {}
-
-    def __init__(self, configs: Sequence[RunConfig], device: torch.device) -> None:
-        self.device = device
-        self.count = torch.zeros((), dtype=torch.int64, device=device)
-        """Updates."""
-        self.steps = configs[0].trainer.steps
-        self.lr_decay = configs[0].agent.lr_decay
 
     def prepare(self, data: Batch) -> None:
         """Nothing is needed of the data as a whole."""

@@ -98,7 +98,8 @@ def variants_of(toy: str, steps: int | None) -> list[Variant]:
 
 def name_of(toy: str, variants: Sequence[Variant]) -> str:
     """A toy's name in the ledger, with a hash of all that its arrays depend on."""
-    request = [[asdict(variant), variant.config.to_dict(), ALGORITHM_VERSIONS[variant.method]] for variant in variants]
+    request: list[Any] = [caption(toy)]  # which has the problem's numbers
+    request += [[asdict(variant), variant.config.to_dict(), ALGORITHM_VERSIONS[variant.method]] for variant in variants]
     return f"{toy}-{hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:6]}"
 
 

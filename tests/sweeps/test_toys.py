@@ -75,10 +75,14 @@ def test_the_line_compares_every_method() -> None:
         assert variant.config.agent is not None
 
 
-def test_names_follow_what_arrays_depend_on() -> None:
+def test_names_follow_what_arrays_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
     full, short = (toys.variants_of("bandit-axes", steps) for steps in (None, 10))
     assert toys.name_of("bandit-axes", full) == toys.name_of("bandit-axes", list(full))
     assert toys.name_of("bandit-axes", full) != toys.name_of("bandit-axes", short)
+    line = toys.variants_of("two-steps", None)
+    before = toys.name_of("two-steps", line)
+    monkeypatch.setattr(toys, "PEAKS", ((0.5, 0.35, 0.25), (1.0, -0.75, 0.12)))
+    assert toys.name_of("two-steps", line) != before
 
 
 def test_cloning_finds_the_modes() -> None:
