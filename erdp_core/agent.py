@@ -18,6 +18,7 @@ from erdp_core.critics import Critics
 from erdp_core.diffusion_policy import AveragedPolicy, DiffusionPolicy
 from erdp_core.ensemble import lower_confidence_bound
 from erdp_core.sde import MeanRevertingSDE
+from erdp_core.state_alpha import StateAlpha
 
 
 class ERDP(Agent):
@@ -45,6 +46,7 @@ class ERDP(Agent):
         )
         self.average = AveragedPolicy(configs, self.policy)
         self.critics = Critics(configs, seeds, *sizes, device, config.M)
+        self.state_alpha = StateAlpha(configs, seeds, *sizes, device) if config.temperature == "automatic" else None
 
     @property
     def candidates(self) -> int:
@@ -90,9 +92,10 @@ class ERDP(Agent):
     def actor_loss(self, batch: Batch, noise: Noise, q_scale_of_data: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Diffusion loss, Q loss and entropy of each run, [R] (Eq. 15), at the one-step estimates of the actions.
 
-        `released`: L_diff - eta E[LCB] / E|Q| - alpha E[H] / E|H|, Q being that of the estimates.
-        `paper`:    L_diff - eta / E|Q| (E[LCB] + alpha E[H]), Q being that of the data's pairs.
-        No denominator passes gradients. The critics see the estimates clipped to [-1, 1], the entropy sees them raw.
+        `released`: L_diff - eta E[LCB] / E|Q| - E[alpha H] / E|H|, Q being that of the estimates.
+        `paper`:    L_diff - eta / E|Q| E[LCB + alpha H], Q being that of the data's pairs.
+        No denominator passes gradients, and no automatic alpha. The critics see the estimates clipped to [-1, 1], the
+        entropy sees them raw.
 
         Args:
             q_scale_of_data: E|Q| over the batch's pairs and all members, [R].
@@ -106,21 +109,29 @@ class ERDP(Agent):
             sample_entropy = entropy.released(self.sde, a_0, noise["a_T"])
         else:
             sample_entropy = entropy.paper(self.sde, a_0, eps_phi, noise["a_T"])
-        mean_entropy = sample_entropy.mean(dim=1)
+        bonus, info = self._entropy_bonus(batch.observations, sample_entropy)
 
         if self.config.objective == "released":
             q_loss = -lcb / q.detach().abs().mean(dim=(1, 2))
             scale = sample_entropy.detach().abs().mean(dim=1) if self.has_entropy else 1.0
-            loss = diffusion_loss + self.eta * q_loss - self.alpha * mean_entropy / scale
+            loss = diffusion_loss + self.eta * q_loss - bonus / scale
         else:
             q_loss = -lcb / q_scale_of_data
-            loss = diffusion_loss + self.eta * (q_loss - self.alpha * mean_entropy / q_scale_of_data)
-        return loss, {
+            loss = diffusion_loss + self.eta * (q_loss - bonus / q_scale_of_data)
+        return loss, info | {
             "actor_loss": loss.detach(),
             "diffusion_loss": diffusion_loss.detach(),
             "q_loss": q_loss.detach(),
-            "entropy": mean_entropy.detach(),
+            "entropy": sample_entropy.detach().mean(dim=1),
         }
+
+    def _entropy_bonus(self, observations: Tensor, sample_entropy: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """E[alpha H], [R]; of an automatic alpha also its mean and, with gradients, its loss."""
+        if self.state_alpha is None:
+            return self.alpha * sample_entropy.mean(dim=1), {}
+        alpha = self.state_alpha(observations)
+        info = {"alpha": alpha.detach().mean(dim=1), "alpha_loss": self.state_alpha.loss(alpha, sample_entropy)}
+        return (alpha.detach() * sample_entropy).mean(dim=1), info
 
     def update(self, batch: Batch, noise: Noise) -> dict[str, Tensor]:
         """One step: critics, policy, and what follows them. Returns detached logs [R]."""
@@ -132,6 +143,9 @@ class ERDP(Agent):
         actor_info["actor_grad_norm"] = self.policy.step(
             actor_loss, self.count, scale, *self.average.following(self.count)
         )
+        if self.state_alpha is not None:
+            self.state_alpha.step(actor_info["alpha_loss"], self.count, torch.ones_like(scale))
+            actor_info["alpha_loss"] = actor_info["alpha_loss"].detach()
         return critic_info | actor_info
 
     def draw_acting_noise(self, generator: torch.Generator, episodes: int, candidates: int) -> dict[str, Tensor]:
@@ -149,7 +163,8 @@ class ERDP(Agent):
     @property
     def tensors(self) -> dict[str, Tensor]:
         """All that training changes, each [R, P]."""
-        return {**self.policy.tensors, "average": self.average.weights.flat, **self.critics.tensors}
+        of_alpha = {} if self.state_alpha is None else self.state_alpha.tensors
+        return {**self.policy.tensors, "average": self.average.weights.flat, **self.critics.tensors, **of_alpha}
 
     @property
     def acting_tensors(self) -> dict[str, Tensor]:

@@ -70,7 +70,13 @@ class ErdpConfig(DiffusionPolicyConfig, ValueConfig):
     M: int = number(64, 1, 1024)
     """Critics of the ensemble."""
     alpha: float = number(0.01, 0.0, 100.0)
-    """Temperature of the entropy."""
+    """Temperature of the entropy; where it is automatic, what it begins with."""
+    temperature: Literal["fixed", "automatic"] = "fixed"
+    """`automatic`: alpha(s) is a network that aims at `entropy_target` (Eq. 45). See state_alpha.py."""
+    entropy_target: float = number(-1.0, -1000.0, 1000.0)
+    """For each dimension of the action. The paper says only that it is a function of their number."""
+    alpha_lr: float = number(3e-4, 0.0, 1.0)
+    """Learning rate of the automatic temperature."""
     beta: float = number(4.0, 0.0, 100.0)
     """Pessimism of the lower confidence bound."""
     eta: float = number(1.0, 0.0, 1000.0)
@@ -101,6 +107,10 @@ class ErdpConfig(DiffusionPolicyConfig, ValueConfig):
             raise ConfigError(
                 f"agent.entropy={self.entropy} needs agent.T >= {needed}, but agent.T={self.T}: "
                 f"raise agent.T or set agent.alpha=0 (it is {self.alpha})"
+            )
+        if self.temperature == "automatic" and self.alpha == 0:
+            raise ConfigError(
+                "agent.temperature=automatic begins with agent.alpha, which is 0: give agent.alpha a value above 0"
             )
 
 
@@ -320,6 +330,6 @@ ALGORITHM_VERSIONS: Mapping[str, int] = dict.fromkeys(METHODS, 1)
 PACKED_NUMBERS = frozenset(
     {"alpha", "beta", "eta", "gamma", "tau", "actor_lr", "critic_lr", "grad_norm", "ema_decay", "q_weight",
      "policy_noise", "noise_clip", "expectile", "inverse_temperature", "reward_scale", "reward_shift",
-     "temperature_lr", "conservative_weight", "actor_tau"}
+     "temperature_lr", "conservative_weight", "actor_tau", "entropy_target", "alpha_lr"}
 )  # fmt: skip
 """Settings that may differ between the runs of a pack: they are vectors [R], not structure."""

@@ -25,7 +25,6 @@ From `environment_options` on, everything may be left out.
 
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from erdp_core.config import check_layer, resolve
 from erdp_core.errors import UserError, suggestion
 from erdp_core.hyperparameters import SCHEDULES
 from erdp_core.tasks import CUSTOM, TABLES, EnvironmentSpec, Task, add_task
+from erdp_core.toml_file import check_keys, read_toml, text
 
 REQUIRED = ("name", "like", "environment", "reference_min", "reference_max")
 OPTIONAL = ("file", "minari", "step_limit", "environment_options", "rewards", "settings")
@@ -60,26 +60,15 @@ def read_task_file(path: Path) -> Task:
     or has an unknown one (the nearest is named), has values that make no sense, or names an environment that cannot be
     made.
     """
-    try:
-        return _task(path, tomllib.loads(path.read_text()))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is no TOML: {error}") from None
-    except (OverflowError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is no TOML: it is not text in UTF-8") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise UserError(f"no task file {path}") from None
+    return read_toml(path, "task file", lambda content: _task(path, content))
 
 
 def _task(path: Path, content: Mapping[str, Any]) -> Task:
-    _check_keys(content, (*REQUIRED, *OPTIONAL), "")
+    check_keys(content, (*REQUIRED, *OPTIONAL))
     for key in REQUIRED:
         if key not in content:
             raise UserError(f"key {key!r} is missing: a task needs {', '.join(REQUIRED)}, and file or minari")
-    name, domain, environment = (_text(content, key) for key in ("name", "like", "environment"))
+    name, domain, environment = (text(content, key) for key in ("name", "like", "environment"))
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
         raise UserError(f"name={name!r} is not of letters, digits, - and _ (64 at most), as folders are named by it")
     if name in {*TABLES, CUSTOM}:
@@ -92,7 +81,7 @@ def _task(path: Path, content: Mapping[str, Any]) -> Task:
     if ("file" in content) == ("minari" in content):
         raise UserError("a task's data are a file or a Minari dataset: give file=... or minari=..., one of them")
     rewards = _table(content, "rewards")
-    _check_keys(rewards, REWARDS, "rewards.")
+    check_keys(rewards, REWARDS, "rewards.")
     scale = _number(rewards, "scale", 1.0)
     if scale == 0:
         raise UserError("rewards.scale=0 would leave nothing to learn from")
@@ -115,7 +104,7 @@ def _task(path: Path, content: Mapping[str, Any]) -> Task:
         step_limit=step_limit,
         minari_ids=_minari_ids(content),
         minari_environment=spec if "minari" in content else None,
-        file=str((path.parent / user_path(_text(content, "file"))).absolute()) if "file" in content else None,
+        file=str((path.parent / user_path(text(content, "file"))).absolute()) if "file" in content else None,
         reward_scale=scale,
         reward_shift=_number(rewards, "shift", 0.0),
         standardise_rewards=standardise,
@@ -151,18 +140,6 @@ def _minari_ids(content: Mapping[str, Any]) -> tuple[str, ...]:
     if "minari" in content and not (isinstance(ids, list) and ids and all(isinstance(one, str) for one in ids)):
         raise UserError(f"minari={content['minari']!r} is no dataset's id, nor a list of such")
     return tuple(ids)
-
-
-def _check_keys(content: Mapping[str, Any], known: tuple[str, ...], prefix: str) -> None:
-    for key in content:
-        if key not in known:
-            raise UserError(f"unknown key {prefix + key!r}: {suggestion(key, known)}")
-
-
-def _text(content: Mapping[str, Any], key: str) -> str:
-    if not isinstance(content[key], str) or not content[key]:
-        raise UserError(f"{key}={content[key]!r} is no text")
-    return str(content[key])
 
 
 def _number(content: Mapping[str, Any], key: str, default: float = math.nan) -> float:

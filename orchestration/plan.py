@@ -231,11 +231,7 @@ def make_plan(
     """
     chosen = columns or [Column(method, method) for method in methods]
     labels = tuple(column.label for column in chosen)
-    configs = {
-        (task, column.label): resolve(get_task(task), column.method, profile, (*settings, *column.settings))
-        for task in tasks
-        for column in chosen
-    }
+    configs = {(task, column.label): _resolved(task, column, profile, settings) for task in tasks for column in chosen}
     cells: list[Cell] = []
     for task in tasks:
         try:
@@ -264,6 +260,15 @@ def make_plan(
         table, profile, source, protocol, tuple(tasks), labels, tuple(seeds), tuple(settings), tuple(cells),
         tuple(columns),
     )  # fmt: skip
+
+
+def _resolved(task: str, column: Column, profile: str, settings: Sequence[str]) -> RunConfig:
+    try:
+        return resolve(get_task(task), column.method, profile, (*settings, *column.settings))
+    except ConfigError as error:
+        if column.label == column.method:
+            raise
+        raise ConfigError(f"column {column.label!r}: {error}") from None
 
 
 def missing_runs(plan: Plan, ledger: Ledger) -> list[Run]:

@@ -10,7 +10,7 @@ from orchestration.options import Options, parse
 from orchestration.plan import Column, Plan, make_plan, missing_runs
 from orchestration.tracking import BackgroundTracker, default_uri
 from results.draw import draw_plan
-from results.tables import to_markdown
+from results.table_text import to_markdown
 
 EXAMPLES = """\
   python orchestration/run_table.py --table pointmaze --profile quick --methods erdp,bc-diffusion --seeds 3

@@ -46,16 +46,33 @@ def caption(frames: PlanFrames, protocol: str, scores: str = "scores") -> tuple[
             choice = _per_task(frames, counted[counted["method"] == method], "candidates")
             label = column_label(method, "one candidate")
             lines.append(f"{label}: the policy's own sample acts, instead of one chosen among {choice} candidates.")
-    changes = _notes(frames, counted, "changes")
+    changes = _changes(frames, counted)
     if changes:
-        # What all tasks share comes first: after a task's name it would be read as that task's.
-        in_order = sorted(changes.items(), key=lambda change: change[1] is not None)
-        told = [change if of is None else f"{change} in {of}" for change, of in in_order]
-        lines.append(f"Agents differ from profile paper (in brackets): {', '.join(told)}.")
+        lines.append(f"Agents differ from profile paper (in brackets): {changes}.")
     for note, of in _notes(frames, counted, "notes").items():
         lines.append(f"Data{'' if of is None else f' of {of}'}: {note.removesuffix('.')}.")
     lines.extend(_comparability(frames, counted))
     return tuple(lines)
+
+
+def _changes(frames: PlanFrames, counted: pd.DataFrame) -> str:
+    """What agents differ in: first what all share, then for each other set of methods what they do."""
+    methods_of: dict[str, dict[str, None]] = {}
+    for method, changes in counted[["method", "changes"]].itertuples(index=False):
+        for change in changes:
+            methods_of.setdefault(change, {})[method] = None
+    of_tasks = _notes(frames, counted, "changes")
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for change, methods in methods_of.items():
+        groups.setdefault(tuple(methods), []).append(change)
+    told = []
+    for owners, changes in sorted(groups.items(), key=lambda group: -len(group[0])):
+        # What all tasks share comes first: after a task's name it would be read as that task's.
+        in_order = sorted(changes, key=lambda change: of_tasks[change] is not None)
+        listed = ", ".join(change if (of := of_tasks[change]) is None else f"{change} in {of}" for change in in_order)
+        is_of_all = set(owners) == set(counted["method"])
+        told.append(listed if is_of_all else f"{', '.join(owners)}: {listed}")
+    return "; ".join(told)
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -6,13 +6,14 @@ from erdp_core.errors import UserError, suggestion
 from orchestration.ledger import Ledger
 from results.figures import write_curves
 from results.frames import read_plan
-from results.tables import Table, build_table, write_table
+from results.table_files import write_table
+from results.tables import Table, build_table
 
 
 def draw_plan(ledger: Ledger, plan_name: str, out: Path) -> tuple[Table, list[Path]]:
     """Write the table and the learning curves of a plan into a folder, under the plan's own protocol.
 
-    Returns the table (`to_markdown` prints it) and the files written. Raises UserError where the ledger has no plan
+    Returns the table (`table_text` prints it) and the files written. Raises UserError where the ledger has no plan
     of that name (the nearest is named) or the folder cannot be written.
     """
     plans = ledger.plans()

@@ -7,7 +7,9 @@ from pathlib import Path
 from erdp_core.command_line import run
 from results.command_line import draw_plans
 from results.frames import PlanFrames
-from results.tables import build_table, to_markdown, write_table
+from results.table_files import write_table
+from results.table_text import to_markdown
+from results.tables import build_table
 
 EXAMPLES = """\
   python results/make_tables.py                                       every table of the ledger `runs`

@@ -7,41 +7,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from results.figure_style import DPI, FAINT, INK, Ruler, style
+from results.table_layout import PrintedCell, PrintedTable
 
 # Inches and points.
 MARGIN, COLUMN_GAP, PART_GAP, LEAST_WIDTH = 0.18, 0.34, 0.05, 7.0
 ROW, FOOTER_ROW, ROOM_AT_RULES, INDENT = 0.25, 0.175, 0.24, 0.14
 SIZE, MARK_SIZE, FOOTER_SIZE = 11.0, 8.0, 9.0
 HEAVY, LIGHT = 1.2, 0.6
-
-
-@dataclass(frozen=True)
-class PrintedCell:
-    """The pieces of a cell, each empty where there is none."""
-
-    mean: str
-    spread: str = ""
-    n: str = ""
-    mark: str = ""
-    """Letter of the footnote."""
-
-
-@dataclass(frozen=True)
-class PrintedTable:
-    """A table in words: its first columns, those of numbers, and what stands around them."""
-
-    title: str
-    label_heads: Sequence[str]
-    """Heads of the L columns of words."""
-    head: Sequence[str]
-    """Heads of the C columns of numbers."""
-    rows: Sequence[tuple[Sequence[str], Sequence[PrintedCell]]]
-    """Each L words and C cells."""
-    average: tuple[Sequence[str], Sequence[PrintedCell]] | None
-    """The bottom row, below a rule."""
-    footnotes: Sequence[tuple[str, str]]
-    """Letter and text."""
-    remarks: Sequence[str]
 
 
 @dataclass(frozen=True)

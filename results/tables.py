@@ -1,14 +1,12 @@
 """A table of a plan: tasks by methods, each cell mean ± spread (n) over seeds, every gap visible and explained.
 
-Written as Markdown (also what a terminal shows), CSV (long form), LaTeX (booktabs) and PNG.
+`table_files` writes it.
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,14 +15,10 @@ from erdp_core.hyperparameters import offline_choice
 from erdp_core.tasks import TASKS
 from results.captions import caption, column_label
 from results.estimators import CellStatistics, cell_statistics, check_protocol, run_score
-from results.figure_style import save_figure
-from results.files import write_result
 from results.frames import Acting, PlanFrames
 from results.reported import Reported, reported
-from results.table_image import PrintedCell, PrintedTable, draw_table
 
 GAP = "—"
-ORIGIN = "data, environment"
 
 
 @dataclass(frozen=True)
@@ -208,50 +202,6 @@ def _letters(index: int) -> str:
     return letter if index < 26 else _letters(index // 26 - 1) + letter
 
 
-def to_markdown(table: Table) -> str:
-    """A table whose columns also line up in a terminal, its footer below."""
-
-    def escape(text: str) -> str:
-        return re.sub(r"[\\|<*]", r"\\\g<0>", text)
-
-    def printed(cell: Cell) -> str:
-        return " ".join(filter(None, cell.parts)) + (f" [{table.marks[cell.gap]}]" if cell.gap else "")
-
-    rows = [["task", ORIGIN, *(escape(column.label) for column in table.columns)]]
-    rows += [
-        [escape(task), escape(table.origin(task)), *(printed(table.cells[task, column]) for column in table.columns)]
-        for task in table.tasks
-    ]
-    if table.averages:
-        rows.append([table.average_label, "", *(number(table.averages[column]) for column in table.columns)])
-    lines = _lined_up(rows, labels=2)
-    footer = [f"- [{mark}] {escape(gap)}" for gap, mark in table.marks.items()]
-    footer += [f"- {escape(line)}" for line in table.remarks]
-    text = "\n".join([f"**{escape(table.title)}**", "", *lines, "", *footer]) + "\n"
-    if table.reported is None:
-        return text
-    printed_rows = [["task", *(escape(method) for method in table.reported.methods)]] + [
-        [escape(task), *(number(of_task[method]) if method in of_task else GAP for method in table.reported.methods)]
-        for task, of_task in table.reported.scores.items()
-    ]
-    notes = [f"- {escape(line)}" for line in table.reported.caption]
-    return "\n".join([text, "**Reported in papers**", "", *_lined_up(printed_rows, labels=1), "", *notes]) + "\n"
-
-
-def _lined_up(rows: Sequence[Sequence[str]], labels: int) -> list[str]:
-    """Markdown lines of a table, its head first; columns after the labels are numbers."""
-    widths = [max(3, *(len(row[index]) for row in rows)) for index in range(len(rows[0]))]
-    lines = [
-        "| "
-        + " | ".join([*map(str.ljust, row[:labels], widths[:labels]), *map(str.rjust, row[labels:], widths[labels:])])
-        + " |"
-        for row in rows
-    ]
-    rules = [*("-" * (width + 2) for width in widths[:labels]), *("-" * (width + 1) + ":" for width in widths[labels:])]
-    lines.insert(1, "|" + "|".join(rules) + "|")
-    return lines
-
-
 def long_form(table: Table) -> pd.DataFrame:
     """A row a cell, cells without a seed included; what a cell has several of is joined by semicolons."""
     rows: list[dict[str, Any]] = []
@@ -280,111 +230,3 @@ def long_form(table: Table) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "±": r"$\pm$", "—": "---",
-}  # fmt: skip
-
-
-def escape_latex(text: str) -> str:
-    """Text whose special characters LaTeX prints as they are."""
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def to_latex(table: Table) -> str:
-    """A table float with booktabs' rules and its footer in a minipage; needs \\usepackage{booktabs}."""
-
-    def printed(cell: Cell) -> str:
-        text = escape_latex(" ".join(filter(None, cell.parts)))
-        return minus(text) + (rf"\textsuperscript{{{table.marks[cell.gap]}}}" if cell.gap else "")
-
-    def minus(number: str) -> str:
-        return f"$-${number[1:]}" if re.match(r"-\d", number) else number
-
-    def row(cells: Sequence[str]) -> str:
-        return "  " + " & ".join(cells) + r" \\"
-
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}[t]",
-        r"  \centering",
-        rf"  \caption{{{escape_latex(table.title)}}}",
-        rf"  \label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', table.name)}}}",
-        rf"  \begin{{tabular}}{{ll{'r' * len(table.columns)}}}",
-        r"  \toprule",
-        row(["task", ORIGIN, *(escape_latex(column.label) for column in table.columns)]),
-        r"  \midrule",
-    ]
-    lines += [
-        row(
-            [
-                escape_latex(task),
-                escape_latex(table.origin(task)),
-                *(printed(table.cells[task, column]) for column in table.columns),
-            ]
-        )
-        for task in table.tasks
-    ]
-    if table.averages:
-        averages = [minus(number(table.averages[column])) for column in table.columns]
-        lines += [r"  \midrule", row([escape_latex(table.average_label), "", *averages])]
-    footer = [rf"\textsuperscript{{{mark}}} {escape_latex(gap)}" for gap, mark in table.marks.items()]
-    footer += [escape_latex(line) for line in table.remarks]
-    lines += [
-        r"  \bottomrule",
-        r"  \end{tabular}",
-        "",
-        r"  \medskip",
-        r"  \begin{minipage}{\linewidth}\footnotesize\raggedright",
-        *(f"  {line}\\par" for line in footer),
-        r"  \end{minipage}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _printed(table: Table) -> PrintedTable:
-    return PrintedTable(
-        title=table.title,
-        label_heads=("task", ORIGIN),
-        head=[column.label for column in table.columns],
-        rows=[
-            (
-                (task, table.origin(task)),
-                [
-                    PrintedCell(*cell.parts, mark=table.marks.get(cell.gap, ""))
-                    for cell in (table.cells[task, column] for column in table.columns)
-                ],
-            )
-            for task in table.tasks
-        ],
-        average=(
-            ((table.average_label, ""), [PrintedCell(number(table.averages[column])) for column in table.columns])
-            if table.averages
-            else None
-        ),
-        footnotes=[(mark, gap) for gap, mark in table.marks.items()],
-        remarks=table.remarks,
-    )
-
-
-def write_table(table: Table, folder: Path) -> list[Path]:
-    """Write `<name>.md`, `.csv`, `.tex` and `.png` into a folder, which is made where it is missing.
-
-    What papers report is in the first, and in `<name>-reported.csv`.
-
-    Raises UserError where the folder cannot be written.
-    """
-    paths = [folder / f"{table.name}.{ending}" for ending in ("md", "csv", "tex", "png")]
-    write_result(paths[0], to_markdown(table).encode())
-    write_result(paths[1], long_form(table).to_csv(index=False).encode())
-    write_result(paths[2], to_latex(table).encode())
-    save_figure(draw_table(_printed(table)), paths[3])
-    if table.reported is not None:
-        paths.append(folder / f"{table.name}-reported.csv")
-        write_result(paths[-1], table.reported.frame().to_csv(index=False).encode())
-    return paths

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from orchestration.ledger import Ledger, LedgerError, Record
 from results.figure_style import FAINT, PALETTE, Ruler, save_figure, style
 
-PANEL, MARGIN, TITLE = 1.75, 0.3, 0.32
+PANEL, SMALL_PANEL, MARGIN, TITLE = 1.75, 1.15, 0.3, 0.32
 CAPTION_ROW, CAPTION_SIZE = 0.165, 9.0
 WIDE, HIGH = 2.35, 1.75
 ACROSS = 4
@@ -31,9 +31,7 @@ def write_toy_figure(ledger: Ledger, name: str, folder: Path) -> list[Path]:
     """
     record, arrays = ledger.toy(name)
     try:
-        if not record["variants"]:
-            raise ValueError("nothing to draw")
-        draw = draw_line if record["toy"] == "two-steps" else draw_bandit
+        draw = DRAWN.get(record["toy"], draw_bandit)
         with style():
             figure = draw(record, arrays)
     except (KeyError, TypeError, ValueError, IndexError, StopIteration):
@@ -44,7 +42,7 @@ def write_toy_figure(ledger: Ledger, name: str, folder: Path) -> list[Path]:
 
 def draw_bandit(record: Record, arrays: Arrays) -> Figure:
     """The data and, for each number of diffusion steps, the samples of cloning (above) and of Q-learning (below)."""
-    variants = record["variants"]
+    variants = _trained(record)
     steps = sorted({variant["settings"]["T"] for variant in variants})
     columns = 1 + len(steps)
     lines = [*record["caption"], "Below each panel: share of the actions within three of its spreads of each mode."]
@@ -67,6 +65,13 @@ def draw_bandit(record: Record, arrays: Arrays) -> Figure:
     return figure
 
 
+def _trained(record: Record) -> list[Record]:
+    if not record["variants"]:
+        raise ValueError("nothing to draw")
+    found: list[Record] = record["variants"]
+    return found
+
+
 def _scatter(axes: Axes, actions: npt.NDArray[Any], centres: npt.NDArray[Any], spread: float, colour: str) -> None:
     axes.scatter(actions[:, 0], actions[:, 1], s=2, color=colour, alpha=0.35, linewidths=0)
     axes.set(xlim=(-1.08, 1.08), ylim=(-1.08, 1.08), xticks=(-1, 0, 1), yticks=(-1, 0, 1), aspect="equal")
@@ -82,7 +87,7 @@ def in_modes(actions: npt.NDArray[Any], centres: npt.NDArray[Any], reach: float)
 
 def draw_line(record: Record, arrays: Arrays) -> Figure:
     """A panel a variant: its values of the first action from 0 beside the true ones, and what it does there."""
-    variants = record["variants"]
+    variants = _trained(record)
     down = math.ceil(len(variants) / ACROSS)
     lines = [
         *record["caption"],
@@ -119,6 +124,35 @@ def _values(axes: Axes, index: int, variant: Record, arrays: Arrays) -> None:
     axes.set(xlim=(-1, 1), ylim=(low, high), xticks=(-1, -0.5, 0, 0.5, 1))
 
 
+def draw_sampling(record: Record, arrays: Arrays) -> Figure:
+    """For each number of steps the points that optimal sampling (above) and the reverse SDE (below) bring back."""
+    figure, axes = _clouds(record, arrays, {"optimal": "optimal, T = ", "reverse": "reverse SDE, T = "}, "T = ", 1.3)
+    for row, name in zip(axes, ("optimal", "reverse"), strict=True):
+        for panel, distance in zip(row, arrays[f"distance_{name}"], strict=True):
+            panel.set_xlabel(f"{distance:.2f}", fontsize=8)
+    return figure
+
+
+def draw_process(record: Record, arrays: Arrays) -> Figure:
+    """Points at several times on their way to noise (above) and back (below)."""
+    return _clouds(record, arrays, {"forward": "to noise, t = ", "back": "back, t = "}, "t = ", 3.0)[0]
+
+
+def _clouds(
+    record: Record, arrays: Arrays, rows: Mapping[str, str], title: str, reach: float
+) -> tuple[Figure, list[list[Axes]]]:
+    """A row of panels for each prefix of arrays, whose first title is its own; a column for each of `steps`."""
+    steps = [int(step) for step in arrays["steps"]]
+    figure, axes = _panels(2, len(steps), SMALL_PANEL, SMALL_PANEL + 0.15, record["caption"])
+    for row, (name, first), colour in zip(axes, rows.items(), (BLUE, ORANGE), strict=True):
+        for column, (panel, step) in enumerate(zip(row, steps, strict=True)):
+            points = arrays[f"{name}/{step}"]
+            panel.scatter(points[:, 0], points[:, 1], s=1.5, color=colour, alpha=0.5, linewidths=0)
+            panel.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=(), yticks=(), aspect="equal")
+            panel.set_title(f"{title if column else first}{step}", fontsize=9)
+    return figure, axes
+
+
 def _panels(down: int, across: int, wide: float, high: float, lines: Sequence[str]) -> tuple[Figure, list[list[Axes]]]:
     """A figure of panels of so many inches, with lines of text below."""
     width = across * (wide + MARGIN) + MARGIN
@@ -144,3 +178,7 @@ def _panels(down: int, across: int, wide: float, high: float, lines: Sequence[st
         y = (foot - 0.2 - CAPTION_ROW * index) / height
         figure.text(MARGIN / width, y, part, fontsize=CAPTION_SIZE, color=FAINT, va="top")
     return figure, axes
+
+
+DRAWN = {"two-steps": draw_line, "sampling": draw_sampling, "process": draw_process}
+"""The others are bandits."""

@@ -1,15 +1,24 @@
-"""What each ablation compares: columns of one method with settings of their own, and the tasks that its paper has."""
+"""What each ablation compares: columns of one method with settings of their own, and the tasks that its paper has.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Numbered tables are those of the ERDP paper (arXiv 2402.04080).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from erdp_core.tasks import TABLES
 from orchestration.plan import Column
 
 MEDIUM_EXPERT = tuple(name for name in TABLES["gym"] if "medium-expert" in name)
 """Of Diffusion-QL's ablations (arXiv 2208.06193)."""
+MEDIUM = TABLES["antmaze"][2:4]
 MEDIUM_AND_LARGE = TABLES["antmaze"][2:]
-"""Of the ERDP paper's (arXiv 2402.04080)."""
+GYM_MEDIUM = tuple(name for name in TABLES["gym"] if name.endswith("-medium-v2"))
+GYM_REPLAY = tuple(name for name in TABLES["gym"] if "medium-replay" in name)
+OF_ALPHA = (*MEDIUM_AND_LARGE, *GYM_MEDIUM, *TABLES["adroit"], "kitchen-complete-v0", "kitchen-mixed-v0")
+OF_STEPS = (*GYM_REPLAY, *MEDIUM_AND_LARGE, *TABLES["adroit"], *TABLES["kitchen"])
+ALPHAS = (0, 0.01, 0.05, 0.1)
+AUTOMATIC = Column("erdp, automatic alpha", "erdp", ("agent.temperature=automatic",))
 
 
 @dataclass(frozen=True)
@@ -21,12 +30,73 @@ class Ablation:
     columns: tuple[Column, ...]
 
 
-def _values(method: str, setting: str, symbol: str, values: tuple[object, ...]) -> tuple[Column, ...]:
-    """One column for each value of a setting."""
-    return tuple(Column(f"{method}, {symbol} = {value}", method, (f"{setting}={value}",)) for value in values)
+def columns_of(method: str, setting: str, values: Sequence[object], settings: Sequence[str] = ()) -> tuple[Column, ...]:
+    """One column for each value of a setting, all with further settings."""
+    symbol = setting.rpartition(".")[2]
+    return tuple(Column(f"{method}, {symbol} = {value}", method, (f"{setting}={value}", *settings)) for value in values)
 
 
+def with_settings(columns: Sequence[Column], *settings: str) -> tuple[Column, ...]:
+    """The same columns, each with further settings."""
+    return tuple(replace(column, settings=(*column.settings, *settings)) for column in columns)
+
+
+_OF_ALPHA = (*columns_of("erdp", "agent.alpha", ALPHAS), AUTOMATIC)
 ABLATIONS: Mapping[str, Ablation] = {
+    "alpha": Ablation("the entropy's temperature (Table 3)", OF_ALPHA, _OF_ALPHA),
+    "alpha-alone": Ablation(
+        "the entropy's temperature with one critic and without the maximum in the backup, as in the first version",
+        MEDIUM_AND_LARGE,
+        with_settings(_OF_ALPHA, "agent.M=1", "agent.max_q_backup=false"),
+    ),
+    "critics": Ablation(
+        "critics of the ensemble (Tables 4 and 7, Figure 8)",
+        MEDIUM_AND_LARGE,
+        columns_of("erdp", "agent.M", (1, 2, 4, 16, 64)),
+    ),
+    "beta": Ablation("pessimism (Table 8, Figure 3)", MEDIUM, columns_of("erdp", "agent.beta", (1, 2, 4))),
+    "steps": Ablation("diffusion steps (Table 9)", OF_STEPS, columns_of("erdp", "agent.T", (3, 5, 10))),
+    "max-q": Ablation(
+        "the maximum in the backup (Table 10)",
+        MEDIUM_AND_LARGE,
+        columns_of("erdp", "agent.max_q_backup", ("true", "false")),
+    ),
+    "selection": Ablation(
+        "which evaluation counts (Table 11): read the same runs with --protocol offline and paper",
+        TABLES["antmaze"],
+        (Column("diffusion-ql", "diffusion-ql"), Column("erdp", "erdp")),
+    ),
+    "time": Ablation(
+        "seconds of training and evaluation (Table 5)",
+        ("antmaze-medium-play-v0",),
+        (
+            *(Column(f"Gaussian, M = {M}", "gaussian-ensemble", (f"agent.M={M}",)) for M in (2, 64)),
+            *(
+                Column(f"diffusion, T = {T}, M = {M}", "erdp", (f"agent.T={T}", f"agent.M={M}"))
+                for T in (5, 10)
+                for M in (2, 64)
+            ),
+        ),
+    ),
+    "objective": Ablation(
+        "objective and entropy as in the published code, and as printed",
+        MEDIUM_AND_LARGE,
+        tuple(
+            Column(
+                f"{objective} objective, {entropy} entropy",
+                "erdp",
+                (f"agent.objective={objective}", f"agent.entropy={entropy}"),
+            )
+            for objective in ("released", "paper")
+            for entropy in ("released", "paper")
+        ),
+    ),
+    "candidates": Ablation(
+        "actions to choose from", MEDIUM_AND_LARGE, columns_of("erdp", "agent.candidates", (1, 10, 50, 200))
+    ),
+    "loss": Ablation(
+        "the noise network's loss", GYM_MEDIUM, columns_of("erdp", "agent.diffusion_loss", ("noise", "likelihood"))
+    ),
     "parts": Ablation(
         "ERDP without its parts",
         MEDIUM_AND_LARGE,
@@ -52,6 +122,6 @@ ABLATIONS: Mapping[str, Ablation] = {
     "diffusion-ql-steps": Ablation(
         "Diffusion-QL with N diffusion steps",
         MEDIUM_EXPERT,
-        _values("diffusion-ql", "agent.T", "N", (2, 5, 10, 20)),
+        columns_of("diffusion-ql", "agent.T", (2, 5, 10, 20)),
     ),
 }

@@ -23,12 +23,13 @@ CENTRES = {
 REWARDS = (3.0, 0.0, 1.5, 5.0)
 """Mean around each centre; of the corners: upper left, lower left, upper right, lower right."""
 
-LINE_EPISODES = 1_000
-PEAKS = ((0.4, 0.35, 0.25), (1.0, -0.75, 0.12))
-"""Of the reward on the line: height, place, spread. The high one is where few data are."""
-REWARD_NOISE = 0.1
-COMMON, COMMON_PLACE, COMMON_SPREAD = 0.9, 0.3, 0.25
-"""Share, mean and spread of the data's common actions; the others are uniform."""
+LINE_EPISODES = 5_000
+PEAKS = ((4.0, 0.3, 0.25), (10.0, -0.7, 0.15))
+"""Of the reward on the line: height, place, spread. The high one is where few data are; rewards are large enough for
+policies that choose with softmax(Q) to tell one from the other."""
+REWARD_NOISE = 0.5
+COMMON, COMMON_PLACE, RARE_PLACE, ACTION_SPREAD = 0.85, 0.3, -0.6, 0.25
+"""Share and mean of the data's common actions, mean of the others, and the spread of both."""
 DISCOUNT = 0.99
 
 
@@ -53,8 +54,8 @@ def two_steps() -> Batch:
     """Episodes of two steps from 0: a step goes as far as its action; a state is the place and the steps taken."""
     random = np.random.default_rng(0)
     shape = (LINE_EPISODES, 2)
-    common = COMMON_PLACE + COMMON_SPREAD * random.normal(size=shape)
-    actions = np.where(random.random(shape) < COMMON, common, random.uniform(-1, 1, shape)).clip(-1, 1)
+    middle = np.where(random.random(shape) < COMMON, COMMON_PLACE, RARE_PLACE)
+    actions = (middle + ACTION_SPREAD * random.normal(size=shape)).clip(-1, 1)
     places = np.concatenate([np.zeros((LINE_EPISODES, 1)), np.cumsum(actions, axis=1)], axis=1)
     rewards = reward_on_the_line(places[:, 1:]) + REWARD_NOISE * random.normal(size=shape)
     states, after = (

@@ -1,4 +1,4 @@
-"""The papers' toy experiments: Diffusion-QL's two bandits, and ERDP's two steps on a line."""
+"""The papers' toy experiments: Diffusion-QL's two bandits, ERDP's two steps on a line and its optimal sampling."""
 
 import hashlib
 import json
@@ -16,30 +16,35 @@ from erdp_core.agent_configs import ALGORITHM_VERSIONS
 from erdp_core.command_line import Parser, counted, run
 from erdp_core.errors import UserError, suggestion
 from orchestration import cluster
-from orchestration.ledger import Ledger
+from orchestration.ledger import Ledger, Record
 from results.toy_figures import write_toy_figure
 from sweeps.toy_problems import (
+    ACTION_SPREAD,
     BANDIT_ROWS,
     BANDIT_SPREAD,
     CENTRES,
     COMMON,
     COMMON_PLACE,
-    COMMON_SPREAD,
     LINE_EPISODES,
     PEAKS,
+    RARE_PLACE,
     REWARD_NOISE,
     REWARD_SPREAD,
     REWARDS,
     bandit,
     true_first_values,
 )
+from sweeps.toy_sampling import PICTURE_STEPS, PICTURED, POINTS, STEPS, reconstructions, there_and_back
 from sweeps.toy_training import GRID, SAMPLES, Arrays, Variant, trained
 
 EXAMPLES = """\
   python sweeps/toys.py --toy bandit-corners      Diffusion-QL clones and improves, with 2, 5, 10 and 50 diffusion steps
-  python sweeps/toys.py --toy two-steps           ERDP with and without its parts, and every other method, 5 seeds"""
+  python sweeps/toys.py --toy two-steps           ERDP with and without its parts, and every other method, 5 seeds
+  python sweeps/toys.py --toy sampling            data brought back by optimal sampling and by the reverse SDE
+  python sweeps/toys.py --toy process             data on their way to noise and back"""
 
-TOYS = (*CENTRES, "two-steps")
+TOYS = (*CENTRES, "two-steps", "sampling", "process")
+UNTRAINED = {"sampling": reconstructions, "process": there_and_back}
 DIFFUSION_STEPS = (2, 5, 10, 50)
 BANDIT_STEPS = 10_000
 """A tenth of the paper's 1,000 epochs of 100 batches."""
@@ -79,7 +84,7 @@ def line_variants(steps: int) -> list[Variant]:
         "bc": _SMALL,
         "td3-bc": _VALUES,
         "iql": _VALUES,
-        "cql": {**_VALUES, "cloning_steps": steps // 10, "conservative_weight": 1.0},
+        "cql": {**_VALUES, "cloning_steps": steps // 10, "conservative_weight": 1.0, "sampled_actions": 4},
         "msg": _ENSEMBLE,
         "idql": _VALUES,
         "edp": _VALUES,
@@ -90,7 +95,9 @@ def line_variants(steps: int) -> list[Variant]:
 
 
 def variants_of(toy: str, steps: int | None) -> list[Variant]:
-    """What a toy's figure compares, with so many training steps each, or the toy's own number."""
+    """What a toy trains, with so many steps each, or the toy's own number; some train nothing."""
+    if toy in UNTRAINED:
+        return []
     if toy == "two-steps":
         return line_variants(LINE_STEPS if steps is None else steps)
     return bandit_variants(toy, BANDIT_STEPS if steps is None else steps)
@@ -98,7 +105,7 @@ def variants_of(toy: str, steps: int | None) -> list[Variant]:
 
 def name_of(toy: str, variants: Sequence[Variant]) -> str:
     """A toy's name in the ledger, with a hash of all that its arrays depend on."""
-    request: list[Any] = [caption(toy)]  # which has the problem's numbers
+    request: list[Any] = [caption(toy), STEPS, PICTURED]  # which have the problem's numbers
     request += [[asdict(variant), variant.config.to_dict(), ALGORITHM_VERSIONS[variant.method]] for variant in variants]
     return f"{toy}-{hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:6]}"
 
@@ -123,6 +130,8 @@ def command(argv: Sequence[str] | None) -> int:
     print(f"ledger: {ledger.root}")
     if name in ledger.toys():
         print(f"{name}: done before")
+    elif not variants:
+        keep(ledger, name, arguments.toy, [], 0.0, UNTRAINED[arguments.toy]())
     elif not train(ledger, name, arguments.toy, variants, arguments.address):
         return 1
     with ledger.writing():
@@ -145,11 +154,16 @@ def train(ledger: Ledger, name: str, toy: str, variants: Sequence[Variant], addr
     except cluster.TaskError as error:
         print(f"failed: {variants[error.index].label}: {error}", file=sys.stderr)
         return False
-    record = {"toy": toy, "variants": records, "seconds": round(time.monotonic() - started, 1), "caption": caption(toy)}
+    keep(ledger, name, toy, records, time.monotonic() - started, arrays | problem(toy))
+    return True
+
+
+def keep(ledger: Ledger, name: str, toy: str, variants: list[Record], seconds: float, arrays: Arrays) -> None:
+    """Write a toy's arrays, with what its figure says of them."""
+    record = {"toy": toy, "variants": variants, "seconds": round(seconds, 1), "caption": caption(toy)}
     record["versions"] = {package: version(package) for package in ("erdp-bench", "torch", "numpy")}
     with ledger.writing():
-        ledger.write_toy(name, record, arrays | problem(toy))
-    return True
+        ledger.write_toy(name, record, arrays)
 
 
 def problem(toy: str) -> Arrays:
@@ -172,8 +186,20 @@ def caption(toy: str) -> list[str]:
         return [
             "Two steps on a line from 0, each as far as its action; arriving pays the sum of two peaks: "
             f"{peaks}, with noise of {REWARD_NOISE:g}. Data: {LINE_EPISODES:,} episodes, {COMMON:.0%} of the actions "
-            f"around {COMMON_PLACE:g} (spread {COMMON_SPREAD:g}), the others uniform. The paper's Figure 1 (arXiv "
-            "2402.04080) has no numbers: these are ours.",
+            f"around {COMMON_PLACE:g}, the others around {RARE_PLACE:g} (spread {ACTION_SPREAD:g}). The paper's Figure "
+            "1 (arXiv 2402.04080) has no numbers: these are ours.",
+        ]
+    if toy == "sampling":
+        return [
+            f"{POINTS:,} points of a spiral, gone to noise and brought back in T steps, the score being that of the "
+            "true a_0. Optimal sampling takes each step from the posterior of Eq. 7 of arXiv 2402.04080, the reverse "
+            "SDE is taken by Euler steps; the data are ours. Below each panel: root mean square distance to a_0.",
+        ]
+    if toy == "process":
+        return [
+            f"The mean-reverting SDE of arXiv 2402.04080 with T = {PICTURE_STEPS}: above, {POINTS:,} points of a "
+            "spiral, which is ours, on their way to noise (Eq. 4); below, other noise brought back by optimal sampling "
+            "(Eq. 7), the true a_0 in place of a network's estimate.",
         ]
     return [
         f"{BANDIT_ROWS:,} actions of arXiv 2208.06193's bandit, as many around each centre (spread {BANDIT_SPREAD:g}); "

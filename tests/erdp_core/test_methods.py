@@ -42,6 +42,8 @@ VALUES = {
     "temperature_lr": (1e-4, 0.1),
     "conservative_weight": (0.1, 5.0),
     "actor_tau": (0.001, 0.5),
+    "entropy_target": (-2.0, 1.0),
+    "alpha_lr": (1e-4, 1e-2),
 }
 """Two values of each packed number that come to different runs."""
 
@@ -112,7 +114,11 @@ def packed_numbers() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("method", "name"), packed_numbers())
 def test_packed_numbers_act_as_in_packs_of_their_own(method: str, name: str) -> None:
-    settings = () if name != "reward_scale" else ("agent.normalise_returns=false",)
+    settings = {
+        "reward_scale": ("agent.normalise_returns=false",),
+        "entropy_target": ("agent.temperature=automatic",),
+        "alpha_lr": ("agent.temperature=automatic",),
+    }.get(name, ())
     configs = [config_of(method, *settings, f"agent.{name}={value}") for value in VALUES[name]]
     together = made(configs, [0, 0])
     update(together, [0, 0], 10)

@@ -8,7 +8,9 @@ import pytest
 from erdp_core.tasks import TABLES, EnvironmentSpec
 from results.frames import read_plan
 from results.reported import ONLINE, of_tasks, printed_scores
-from results.tables import build_table, to_markdown, write_table
+from results.table_files import write_table
+from results.table_text import to_markdown
+from results.tables import build_table
 from tests.results.conftest import LedgerMaker
 
 

@@ -20,7 +20,9 @@ from erdp_core.tasks import EnvironmentSpec
 from orchestration.ledger import Ledger, LedgerError, append_line
 from results.draw import draw_plan
 from results.frames import PlanFrames, read_plan
-from results.tables import Column, build_table, escape_latex, long_form, number, to_latex, to_markdown, write_table
+from results.table_files import write_table
+from results.table_text import escape_latex, to_latex, to_markdown
+from results.tables import Column, build_table, long_form, number
 
 ERDP, SINGLE, BC = Column("erdp", "candidates"), Column("erdp", "one candidate"), Column("bc-diffusion", "candidates")
 FAILED = "2 of 3 seeds: seed 2 failed: loss not finite at step 400"
@@ -82,7 +84,7 @@ def test_markdown(mazes: Any) -> None:
         "Profile quick, source local, protocol paper: scores are each run's best evaluation in training.",
         "(MuJoCo 3.11.0)",
         "7,500 steps, an evaluation every 1,500 steps over 20 episodes, seeds 0, 1, 2.",
-        "Agents differ from profile paper (in brackets): M 4 (64), width 64 (256).",
+        "Agents differ from profile paper (in brackets): width 64 (256); erdp: M 4 (64).",
         "Data of pointmaze-medium: rows 3 to 5 were repaired",
         "instead of one chosen among 50 candidates",
     ):
@@ -183,6 +185,38 @@ def test_changes_are_named_with_the_tasks_that_have_them(maker: Any) -> None:
     assert "(in brackets): " in found
     changes = found.split("(in brackets): ")[1]
     assert "M 4 (64), alpha 0.5 (0.01), width 128 (256), diffusion_loss noise (likelihood) in gym." in changes
+
+
+def test_changes_are_named_with_the_methods_that_have_them(maker: Any) -> None:
+    for method in ("erdp", "msg", "bc"):
+        maker.run("pointmaze-umaze", method, 0, [80.0], settings=["agent.alpha=0.5"])
+    changes = caption_of(maker).split("(in brackets): ")[1]
+    assert changes.startswith("width 64 (256); erdp, msg: M 4 (64)")
+    assert "; erdp: alpha 0.5 (0.01)" in changes
+
+
+def test_a_wide_and_low_table_has_methods_as_rows(maker: Any, tmp_path: Path) -> None:
+    methods = ("erdp", "diffusion-ql", "iql", "td3-bc", "cql", "bc-diffusion", "bc")
+    for task, method in itertools.product(("pointmaze-umaze", "pointmaze-medium"), methods):
+        if (task, method) != ("pointmaze-medium", "cql"):
+            for seed in (0, 1):
+                maker.run(task, method, seed, [float(len(method) + seed)])
+    maker.gap("pointmaze-medium", "cql", 0, "no data")
+    maker.plan()
+    table = build_table(frames_of(maker))
+    lines = to_markdown(table).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    interval = "95% interval"
+    assert rows[0] == ["method", "pointmaze-umaze", interval, "pointmaze-medium", interval, "Average of 1 of 2 tasks"]
+    assert [row[0] for row in rows[2:]] == list(methods)
+    # Student's t with one degree of freedom: 12.706 / sqrt(2) spreads of sqrt(1 / 2).
+    assert rows[2] == ["erdp", "4.5 ± 0.7 (2)", "-1.9 to 10.9", "4.5 ± 0.7 (2)", "-1.9 to 10.9", "4.5"]
+    assert rows[6] == ["cql", "3.5 ± 0.7 (2)", "-2.9 to 9.9", "— [a]", "—", "3.5"]
+    assert "- Data, environment of pointmaze-umaze: local, pointmaze-umaze." in lines
+    latex = to_latex(table)
+    assert r"\begin{tabular}{lrrrrr}" in latex
+    assert r"  cql & 3.5 $\pm$ 0.7 (2) & $-$2.9 to 9.9 & ---\textsuperscript{a} & --- & 3.5 \\" in latex
+    assert imread(write_table(table, tmp_path)[3]).shape[1] < 2000
 
 
 def test_csv_round_trip(mazes: Any) -> None:

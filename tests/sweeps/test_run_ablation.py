@@ -8,6 +8,7 @@ import pytest
 
 from erdp_core.config import resolve
 from erdp_core.data.collect import collect_pointmaze
+from erdp_core.errors import ConfigError
 from erdp_core.tasks import TASKS, get_task
 from orchestration import run_table
 from orchestration.ledger import Ledger
@@ -50,12 +51,9 @@ def test_an_ablation_whole_and_its_runs_shared_with_a_table(tmp_path: Path, caps
     printed = captured.out
     # Those of N = 5, its usual number, are the table's.
     assert "8 runs (1 task x 4 methods x 2 seeds): 2 done, 6 to train" in printed
-    assert re.search(r"diffusion-ql, N = 10 seeds? [01,]+: finished", captured.err)
-    [head] = [line for line in printed.splitlines() if line.startswith("| task")]
-    labels = [cell.strip() for cell in head.split("|")]
-    assert [label for label in labels if "candidate" not in label][3:-1] == [
-        f"diffusion-ql, N = {N}" for N in (2, 5, 10, 20)
-    ]
+    assert re.search(r"diffusion-ql, T = 10 seeds? [01,]+: finished", captured.err)
+    rows = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| diffusion-ql")]
+    assert [label for label in rows if "candidate" not in label] == [f"diffusion-ql, T = {T}" for T in (2, 5, 10, 20)]
     # What the columns differ in is said by their names alone.
     [changes] = [line for line in printed.splitlines() if "Agents differ" in line]
     assert "width 32 (256)" in changes
@@ -81,6 +79,14 @@ def test_values_of_a_packed_number_train_together() -> None:
     assert plan.name != planned(columns[0]).name
 
 
+def test_settings_that_clash_in_a_column_name_it() -> None:
+    columns = [Column("five", "erdp"), Column("two", "erdp", ("agent.T=2",))]
+    with pytest.raises(ConfigError, match=r"^column 'two': agent.entropy=released needs agent.T >= 3"):
+        make_plan(
+            "x", profile="smoke", source="auto", protocol="paper", tasks=["pointmaze-umaze"], columns=columns, seeds=[0]
+        )
+
+
 def test_a_dry_run_names_what_its_own_tasks_lack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_ablation.main(["--ablation", "diffusion-ql-parts", "--dry-run", "--ledger", str(tmp_path / "runs")]) == 0
     printed = capsys.readouterr().out
@@ -99,6 +105,10 @@ def test_a_dry_run_names_what_its_own_tasks_lack(tmp_path: Path, capsys: pytest.
             "--set agent.alpha=0.1 is what the columns of parts differ in: leave it out",
         ),
         (["--ablation", "parts", "--set", "agent.expectile=0.9"], "agent.expectile is a setting of"),
+        (
+            ["--ablation", "diffusion-ql-steps", "--set", "agent.T=5"],
+            "--set agent.T=5 is what the columns of diffusion-ql-steps differ in: leave it out",
+        ),
     ],
 )
 def test_mistakes_are_one_line(
