@@ -213,6 +213,12 @@ def check_settings(settings: Sequence[str], methods: Sequence[str]) -> None:
 _OTHER_CLASSES: Mapping[str, tuple[type[Any], ...]] = {"trainer": (TrainerConfig,), "evaluation": (EvaluationConfig,)}
 
 
+def numeric_settings(method: str) -> dict[str, type]:
+    """The settings of a method that are numbers, `agent.alpha` and so on, each with its type: float or int."""
+    hints = typing.get_type_hints(METHODS[method])
+    return {f"agent.{name}": hint for name, hint in hints.items() if hint in (float, int)}
+
+
 def _fields() -> dict[str, Any]:
     """The type of every setting of any method, by its name on the command line."""
     return {

@@ -101,11 +101,16 @@ def episode_returns(data: Batch) -> Tensor:
 
     An episode ends where it is terminal, or where what follows does not begin where it ended.
     """
-    broken = (data.next_observations[:-1] != data.observations[1:]).any(dim=1)
-    ends = (data.terminals > 0) | torch.cat([broken, broken.new_ones(1)])
-    episode = torch.cumsum(torch.cat([ends.new_zeros(1), ends[:-1]]).long(), 0)
+    episode = episode_numbers(data)
     returns = torch.zeros(int(episode[-1]) + 1, dtype=torch.float64, device=data.rewards.device)
     return returns.index_add_(0, episode, data.rewards.double())
+
+
+def episode_numbers(data: Batch) -> Tensor:
+    """The episode [N] that each of transitions [N, ...] is of, counted from 0 as in `episode_returns`."""
+    broken = (data.next_observations[:-1] != data.observations[1:]).any(dim=1)
+    ends = (data.terminals > 0) | torch.cat([broken, broken.new_ones(1)])
+    return torch.cumsum(torch.cat([ends.new_zeros(1), ends[:-1]]).long(), 0)
 
 
 def advantage_weights(advantages: Tensor, inverse_temperature: Tensor, largest: float) -> Tensor:

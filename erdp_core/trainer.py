@@ -83,14 +83,15 @@ class Trainer:
         """Steps that the pack is to train."""
         return self.configs[0].trainer.steps
 
-    def intervals(self, overlapped: bool = False) -> Iterator[list[RunInterval]]:
-        """Train to the end, one interval at a time; after each, what every run did.
+    def intervals(self, overlapped: bool = False, until: int | None = None) -> Iterator[list[RunInterval]]:
+        """Train to the end, or until a step, one interval at a time; after each, what every run did.
 
         overlapped: a thread evaluates an interval, by a copy that acts, while the next one is trained; what comes out
         is the same, one interval's training later.
         """
+        last = self.steps if until is None else min(until, self.steps)
         if not overlapped:
-            while self._goes_on:
+            while self._goes_on(last):
                 yield self.run_interval()
             return
         acting, under_evaluation = self.acting_copy(), None
@@ -104,15 +105,14 @@ class Trainer:
                 return self.evaluate(trained, acting)
 
         with ThreadPoolExecutor(1) as pool:
-            while self._goes_on or under_evaluation:
-                trained = self.train_interval() if self._goes_on else None
+            while self._goes_on(last) or under_evaluation:
+                trained = self.train_interval() if self._goes_on(last) else None
                 if under_evaluation:
                     yield under_evaluation.result()
                 under_evaluation = pool.submit(evaluated, trained) if trained else None
 
-    @property
-    def _goes_on(self) -> bool:
-        return self.step < self.steps and not all(step is not None for step in self.failed_at)
+    def _goes_on(self, last: int) -> bool:
+        return self.step < last and not all(step is not None for step in self.failed_at)
 
     def run_interval(self) -> list[RunInterval]:
         """Train up to the next evaluation and evaluate."""

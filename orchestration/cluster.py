@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -33,11 +34,24 @@ RETRIES = 3
 """How often a pack whose process died is taken up again."""
 
 
-def connect(address: str) -> Resources:
-    """Start Ray on this machine (`local`) or join a running cluster (`auto`, HOST:PORT).
+@contextmanager
+def joined(address: str) -> Iterator[Resources]:
+    """Within this, Ray's machines are at hand: this one (`local`) or those of a running cluster (`auto`, HOST:PORT).
+
+    Within another one, nothing is started, and nothing shut down at the end: several trainings share a start.
 
     Raises UserError where there is no cluster at the address.
     """
+    if ray.is_initialized():
+        yield local_resources() if address == "local" else _of_cluster()
+        return
+    try:
+        yield _connect(address)
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> Resources:
     if address == "local":
         resources = local_resources()
         ray.init(
@@ -60,6 +74,10 @@ def connect(address: str) -> Resources:
         ray.init(address=found, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"no Ray cluster at --address {address}: {str(error).splitlines()[0]}") from None
+    return _of_cluster()
+
+
+def _of_cluster() -> Resources:
     total = ray.cluster_resources()
     return Resources(int(total.get("CPU", 1)), int(total.get("GPU", 0)))
 
@@ -185,16 +203,17 @@ def train(
     ledger: Ledger,
     address: str,
     listener: Listener,
+    until: int | None = None,
 ) -> dict[str, str]:
-    """Train runs to their end on a cluster; what is done is in the ledger. Returns problems by run id.
+    """Train runs on a cluster, to their end or until a step; what is done is in the ledger. Returns problems by run id.
 
     Raises StorageError where the ledger could not be written, and UserError where there is no cluster at the address.
     """
-    resources = connect(address)
-    # What goes wrong is told by the listener, in one line; Ray's own account is a page long.
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
     storage = ledger.root / "tune"
-    try:
+    folder = f"{socket.gethostname()}-{os.getpid()}"
+    with joined(address) as resources:
+        # What goes wrong is told by the listener, in one line; Ray's own account is a page long.
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
         costs = _step_costs(runs, ledger, resources, listener)
         packs = make_packs(runs, ledger, resources.slots, costs)
         report = _Report(packs, listener)
@@ -205,6 +224,7 @@ def train(
                     PackTrainable,
                     ledger=str(ledger.root),
                     packs=[[run.record() for run in pack.runs] for pack in packs],
+                    until=until,
                 ),
                 resources.per_pack(len(packs)),
             ),
@@ -215,23 +235,23 @@ def train(
                 trial_dirname_creator=lambda trial: f"pack-{trial.config['pack']}",
             ),
             run_config=tune.RunConfig(
-                name=f"{socket.gethostname()}-{os.getpid()}",
+                name=folder,
                 storage_path=str(storage),
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
                 callbacks=[report],
                 verbose=0,
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        finally:
+            shutil.rmtree(storage / folder, ignore_errors=True)
         with ledger.writing():
             for pack, size in report.too_many:
                 costs.learn(pack.runs[0], {size: None})
         if report.storage_problem:
             raise StorageError(report.storage_problem)
         return report.problems
-    finally:
-        ray.shutdown()
-        shutil.rmtree(storage / f"{socket.gethostname()}-{os.getpid()}", ignore_errors=True)
 
 
 def each(function: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[tuple[int, Result]]:
@@ -239,9 +259,8 @@ def each(function: Callable[[Item], Result], items: Sequence[Item], address: str
 
     Raises TaskError where a call failed or its process died, and UserError where there is no cluster at the address.
     """
-    connect(address)
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    try:
+    with joined(address):
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
         remote = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
         index_of = {remote.remote(item): index for index, item in enumerate(items)}
         while index_of:
@@ -252,8 +271,6 @@ def each(function: Callable[[Item], Result], items: Sequence[Item], address: str
             except ray.exceptions.RayError as error:
                 raise TaskError(index, _last_line(error)) from None
             yield index, result
-    finally:
-        ray.shutdown()
 
 
 def _step_costs(runs: Sequence[Run], ledger: Ledger, resources: Resources, listener: Listener) -> StepCosts:

@@ -22,13 +22,15 @@ class Grid:
     ledger: Ledger
     progress: Progress
     tracker: BackgroundTracker
+    until: int | None = None
+    """Step at which packs stop, where it is not their last."""
 
     def __post_init__(self) -> None:
         self._failed: set[str] = set()
 
     def started(self, pack: Pack) -> None:
         """A pack begins, or begins again after its process died."""
-        steps = pack.runs[0].config.trainer.steps
+        steps = pack.runs[0].config.trainer.steps if self.until is None else self.until
         known = [set(self.ledger.run(run.run_id).checkpoints.steps()) for run in pack.runs]
         step = max(set.intersection(*known), default=0)
         run_ids, work = [run.run_id for run in pack.runs], step_work(pack.runs[0])
@@ -68,18 +70,20 @@ class Grid:
 
 
 def train_missing(
-    plan: Plan, ledger: Ledger, runs: Sequence[Run], tracker: BackgroundTracker, address: str
+    plan: Plan, ledger: Ledger, runs: Sequence[Run], tracker: BackgroundTracker, address: str, until: int | None = None
 ) -> dict[str, str]:
     """Train a plan's missing runs on the Ray cluster at `address`. Returns problems by run id.
+
+    until: a step at which to stop, where it is not the last; an interval ends there.
 
     Raises StorageError where the ledger could not be written: what was finished before stays.
     """
     from orchestration.cluster import train
 
     done = len({run.run_id for run in plan.runs}) - len(runs)
-    total_work = sum(run.config.trainer.steps * step_work(run) for run in runs)
+    total_work = sum((until or run.config.trainer.steps) * step_work(run) for run in runs)
     with Progress(done + len(runs), done, total_work) as progress:
-        return train(runs, ledger, address, Grid(ledger, progress, tracker))
+        return train(runs, ledger, address, Grid(ledger, progress, tracker, until), until)
 
 
 def print_plan(plan: Plan, ledger: Ledger, to_train: Sequence[Run]) -> None:

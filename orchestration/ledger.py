@@ -12,7 +12,7 @@ A ledger is a folder of runs, one folder a run:
 
 Files are written beside their place and renamed; a file whose bytes do not match the checksum in its name does not
 count. `plans/` holds, for each table that was asked for, the runs that its cells are made of; `toys/` what the toy
-experiments came to.
+experiments came to; `studies/` the searches for settings.
 """
 
 import errno
@@ -251,6 +251,11 @@ class Ledger:
             )
         return ledger
 
+    @property
+    def exists(self) -> bool:
+        """Whether a ledger was made there."""
+        return (self.root / "ledger.json").exists()
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """What fails on the way to disk within this is a StorageError."""
@@ -297,6 +302,21 @@ class Ledger:
             raise LedgerError(
                 f"{path.with_suffix('.npz')} is damaged: delete it and its .json, and run the toy again"
             ) from None
+
+    def write_study(self, name: str, record: Mapping[str, Any]) -> None:
+        """Keep how far a search is, for its figure to be drawn from."""
+        folder = self.root / "studies"
+        folder.mkdir(exist_ok=True)
+        write_json(folder / f"{name}.json", record)
+
+    def studies(self) -> list[str]:
+        """Names of the searches that were begun."""
+        return sorted(path.stem for path in (self.root / "studies").glob("*.json"))
+
+    def study(self, name: str) -> Record:
+        """How far a search is. Raises LedgerError where the record is damaged."""
+        keys = ["space", "trials", "caption"]
+        return read_json(self.root / "studies" / f"{name}.json", "run the search again, which goes on", keys)
 
     def write_plan(self, name: str, record: Mapping[str, Any]) -> None:
         """Keep which runs a table's cells are made of."""

@@ -60,8 +60,11 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> Options:
     return checked(arguments, table, tasks, methods)
 
 
-def add_options(parser: Parser) -> None:
-    """What every command that trains a grid can be told beside which tasks and methods it is made of."""
+def add_options(parser: Parser, protocol: str = "paper") -> None:
+    """What every command that trains a grid can be told beside which tasks and methods it is made of.
+
+    protocol: the one unless another is named.
+    """
     parser.add_argument(
         "--task-file", nargs="+", action="extend", default=[], metavar="FILE.toml",
         help=f"tasks of your own (see erdp_core/task_file.py), which make up the table {CUSTOM}",
@@ -86,7 +89,7 @@ def add_options(parser: Parser) -> None:
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
         help="change a setting, for example agent.alpha=0.05",
     )  # fmt: skip
-    parser.add_argument("--protocol", default="paper", help=f"{', '.join(PROTOCOLS)} (default: paper)")
+    parser.add_argument("--protocol", default=protocol, help=f"{', '.join(PROTOCOLS)} (default: {protocol})")
     parser.add_argument("--address", default="local", help="Ray: local, auto or HOST:PORT (default: local)")
     parser.add_argument(
         "--ledger", default=os.environ.get("ERDP_LEDGER") or "runs",
@@ -142,14 +145,14 @@ def checked(arguments: argparse.Namespace, table: str, tasks: tuple[str, ...], m
     )
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
+def parse_seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
     """`5` as 0 to 4, `0,1,7` as they are. Raises UserError for anything else."""
     if not re.fullmatch(r"[0-9]+(,[0-9]+)*,?", text) or text == "0":
-        raise UserError(f"--seeds takes a number of seeds (5) or a list of them (0,1,7), not {text!r}")
+        raise UserError(f"{option} takes a number of seeds (5) or a list of them (0,1,7), not {text!r}")
     numbers = [int(part) for part in text.split(",") if part]
     limit = MAX_SEED if "," in text else MAX_SEEDS
     if max(numbers) > limit:
-        raise UserError(f"--seeds {text}: {max(numbers)} is more than {limit}")
+        raise UserError(f"{option} {text}: {max(numbers)} is more than {limit}")
     return tuple(dict.fromkeys(numbers)) if "," in text else tuple(range(numbers[0]))
 
 

@@ -38,10 +38,12 @@ class PackProgress:
 class PackWork:
     """The only writer of its runs' folders."""
 
-    def __init__(self, ledger: Ledger, runs: Sequence[Run], device: str) -> None:
+    def __init__(self, ledger: Ledger, runs: Sequence[Run], device: str, until: int | None = None) -> None:
         """Load the data and go on from the newest step at which every run has an intact checkpoint.
 
         Runs that are finished or have failed stay as they are: a pack is tried again whole after a fault.
+
+        until: an interval's end at which to stop, the runs unfinished; None for their last step.
 
         Raises DataError where the data are no longer those that the runs were planned with, StorageError where the
         ledger cannot be written.
@@ -50,12 +52,13 @@ class PackWork:
         self.runs = list(runs)
         self.folders = [ledger.run(run.run_id) for run in runs]
         self.steps = runs[0].config.trainer.steps
+        self.until = self.steps if until is None else min(until, self.steps)
         pairs = zip(self.runs, self.folders, strict=True)
         working = [(run, folder) for run, folder in pairs if folder.status in ("planned", "started")]
         self.working = [folder for _, folder in working]
         self.trainer = self._trainer([run for run, _ in working], device) if working else None
         # A GPU trains on while CPU cores step environments; a CPU has no other core for that.
-        self._intervals = self.trainer.intervals(overlapped=device == "cuda") if self.trainer else iter(())
+        self._intervals = self.trainer.intervals(device == "cuda", self.until) if self.trainer else iter(())
 
     def _trainer(self, runs: Sequence[Run], device: str) -> Trainer:
         first = runs[0]
@@ -83,7 +86,7 @@ class PackWork:
         Raises StorageError where the ledger cannot be written.
         """
         # Where every run has a checkpoint of the last step, only the closing was missing.
-        step, rate = self.steps, 0.0
+        step, rate = self.until, 0.0
         for intervals in itertools.islice(self._intervals, 1):
             with self.ledger.writing():
                 for index, interval in enumerate(intervals):
@@ -102,8 +105,8 @@ class PackWork:
                 failures[run.run_id] = failure["reason"]
             else:
                 scores[run.run_id] = folder.evaluations()[-1]["score"]
-        done = step >= self.steps or len(failures) == len(self.runs)
-        return PackProgress(step, self.steps, rate, scores, failures, done)
+        done = step >= self.until or len(failures) == len(self.runs)
+        return PackProgress(step, self.until, rate, scores, failures, done)
 
     def _commit(self, index: int, interval: RunInterval) -> None:
         folder, step = self.working[index], interval.training["step"]

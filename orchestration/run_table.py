@@ -48,7 +48,7 @@ def run_plan(plan: Plan, options: Options) -> int:
     """Train what a plan lacks and draw it, or with `--dry-run` show it; returns 0, or 1 when runs are missing."""
     ledger = Ledger(options.ledger)
     writes = options.probe or not options.dry_run
-    if writes or (ledger.root / "ledger.json").exists():
+    if writes or ledger.exists:
         ledger = Ledger.open(options.ledger, create=writes)
     to_train = missing_runs(plan, ledger)
     print_plan(plan, ledger, to_train)

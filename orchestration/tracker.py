@@ -46,7 +46,7 @@ _ENVIRONMENT = {
 }
 _SERVERS = ("http", "https")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_MLFLOW_STATUS = {"started": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
+_MLFLOW_STATUS = {"started": "RUNNING", "pruned": "KILLED", "finished": "FINISHED", "failed": "FAILED"}
 _CONFLICTS = ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow answers where something was made, or deleted, since it was looked for."""
 _BATCH = 900
@@ -132,6 +132,7 @@ class Tracker:
         self._seen: dict[str, tuple[object, object]] = {}
         self._plans_seen: object = None
         self._tables: dict[str, list[str]] = {}
+        self._pruned: set[str] = set()
 
     def sync(self, run_ids: Sequence[str]) -> None:
         """Log what the ledger has of these runs and the tracker has not. Raises TrackerError where that fails."""
@@ -232,7 +233,7 @@ class Tracker:
         changed: dict[str, Record] = {}
         for run_id in run_ids:
             run = self.ledger.run(run_id)
-            status = run.status
+            status = self._status(run)
             if status == "planned":
                 continue
             files = tuple(_stamp(run.path / name) for name in ("evaluations.jsonl", "training.jsonl"))
@@ -307,7 +308,7 @@ class Tracker:
         tags |= tracked_run.run_tags(run, record, status) | tracked_run.table_tags(self._tables.get(run.run_id, ()))
         points: list[Point] = []
         # The status is set last: a run that MLflow has as finished has all its points.
-        if status == "started" or child.status != _MLFLOW_STATUS[status]:
+        if status in ("started", "pruned") or child.status != _MLFLOW_STATUS[status]:
             logged = group.logged.setdefault(run.run_id, {})
             for key in ("score", "steps_per_second"):
                 if key not in logged:
@@ -319,8 +320,14 @@ class Tracker:
                 if point.step > logged["score" if point.key in evaluation else "steps_per_second"]
             ]
             logged |= {point.key: point.step for point in points if point.key in logged}
-        ended = None if status == "started" else tracked_run.milliseconds(run.path / f"{status}.json")
-        self._bring(child, tracked_run.parameters(record) | {"seed": str(record["seed"])}, tags, points, status, ended)
+        self._bring(
+            child,
+            tracked_run.parameters(record) | {"seed": str(record["seed"])},
+            tags,
+            points,
+            status,
+            _ended(run, status),
+        )
 
     def _last_step(self, child: _Remote, key: str) -> int:
         if key not in child.metrics:
@@ -330,21 +337,23 @@ class Tracker:
     def _sync_parent(self, record: Record, members: Sequence[RunFolder]) -> None:
         parent = self._group(record).parent
         assert parent is not None, "a child is synced first, and makes it"
-        ends: dict[str, list[int]] = {"started": [], "finished": [], "failed": []}
+        ends: dict[str, list[int | None]] = {"started": [], "failed": [], "pruned": [], "finished": []}
         finished = []
         for run in members:
-            status = run.status
-            ends[status].append(0 if status == "started" else tracked_run.milliseconds(run.path / f"{status}.json"))
+            status = self._status(run)
+            ends[status].append(_ended(run, status))
             if status == "finished":
                 finished.append(run)
-        status = next(status for status in ("started", "failed", "finished") if ends[status])
-        ended = None if status == "started" else max(ends["failed"] + ends["finished"])
+        status = next(status for status in ends if ends[status])
+        known = [end for of_status in ends.values() for end in of_status if end is not None]
+        ended = None if status == "started" else max(known)
         plans = [plan for run in members for plan in self._tables.get(run.run_id, ())]
         points: list[Point] = []
         summary = tracked_run.summary(finished)
         if not all(math.isclose(parent.metrics.get(key, math.nan), value) for key, value in summary.items()):
             seeds = round(summary["seeds"])
-            points = [Point(key, value, max(ends["finished"]), seeds) for key, value in summary.items()]
+            time = max(end for end in ends["finished"] if end is not None)
+            points = [Point(key, value, time, seeds) for key, value in summary.items()]
             parent.metrics |= summary
         tags = {"status": status} | tracked_run.table_tags(plans)
         self._bring(parent, tracked_run.parameters(record), tags, points, status, ended)
@@ -381,6 +390,10 @@ class Tracker:
                 self._connected().set_terminated(remote.mlflow_id, mlflow_status, ended)
             remote.status = mlflow_status
 
+    def _status(self, run: RunFolder) -> str:
+        """The ledger's, or `pruned`: begun, and given up by the search that asked for it."""
+        return "pruned" if run.status == "started" and run.run_id in self._pruned else run.status
+
     def _record(self, run: RunFolder) -> Record:
         if run.run_id not in self._records:
             self._records[run.run_id] = run.record()
@@ -389,11 +402,18 @@ class Tracker:
     def _read_plans(self) -> None:
         files = [(path.name, _stamp(path)) for path in sorted((self.ledger.root / "plans").glob("*.json"))]
         if files != self._plans_seen:
-            self._tables = {}
+            self._tables, self._pruned = {}, set()
             for name, plan in self.ledger.plans().items():
                 for run_id in dict.fromkeys(cell["run_id"] for cell in plan["cells"] if cell["run_id"]):
                     self._tables.setdefault(run_id, []).append(name)
+                self._pruned.update(plan.get("pruned", ()))
             self._plans_seen = files
+
+
+def _ended(run: RunFolder, status: str) -> int | None:
+    """When a run came to an end, milliseconds since the epoch; None while it has not."""
+    file = {"started": None, "pruned": "evaluations.jsonl"}.get(status, f"{status}.json")
+    return tracked_run.milliseconds(run.path / file) if file else None
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -23,11 +23,21 @@ class PackTrainable(tune.Trainable):
     A pack that does not fit in memory is trained in halves, one after the other.
     """
 
-    def setup(self, config: dict[str, Any], ledger: str = "", packs: list[list[Record]] | None = None) -> None:
-        """Take the number of the pack, and what all trials share: the ledger's path and every pack's run records."""
+    def setup(
+        self,
+        config: dict[str, Any],
+        ledger: str = "",
+        packs: list[list[Record]] | None = None,
+        until: int | None = None,
+    ) -> None:
+        """Take the number of the pack, and what all trials share.
+
+        That is the ledger's path, every pack's run records, and the step at which to stop where it is not their last.
+        """
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         self._ledger = Ledger(ledger)
         self._packs = packs or []
+        self._until = until
         self._take_up(config["pack"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -52,7 +62,7 @@ class PackTrainable(tune.Trainable):
                 self._parts = at_common_step(self._runs, self._ledger)
             if self._work is None:
                 device = "cuda" if torch.cuda.is_available() else "cpu"
-                self._work = PackWork(self._ledger, self._parts[0], device)
+                self._work = PackWork(self._ledger, self._parts[0], device, self._until)
             return dataclasses.asdict(self._of_all_parts(self._work.advance()))
         except UserError as error:
             return {"problem": str(error), "storage": isinstance(error, StorageError), "done": True}

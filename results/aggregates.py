@@ -15,7 +15,9 @@ from scipy import stats
 
 from results.estimators import CONFIDENCE, LAST_K
 
-Scores = Sequence[npt.NDArray[np.float64]]
+Floats = npt.NDArray[np.float64]
+Scores = Sequence[Floats]
+"""A method's, an array [..., n] for each task; what is before the seeds are resamples."""
 RESAMPLES = 2_000
 TRIMMED = 0.25
 """Of all runs, at each end."""
@@ -30,55 +32,56 @@ class Estimate:
     high: float
 
 
-def interquartile_mean(scores: Scores) -> float:
-    """Mean of the middle half of all runs of all tasks."""
-    return float(stats.trim_mean(np.concatenate(scores), TRIMMED))
+def interquartile_mean(scores: Scores) -> Floats:
+    """Mean of the middle half of all runs of all tasks, [...]."""
+    found: Floats = np.asarray(stats.trim_mean(np.concatenate(scores, axis=-1), TRIMMED, axis=-1))
+    return found
 
 
-def mean_over_tasks(scores: Scores) -> float:
-    """Mean over tasks of their means over seeds."""
-    return float(np.mean([np.mean(of_task) for of_task in scores]))
+def mean_over_tasks(scores: Scores) -> Floats:
+    """Mean over tasks of their means over seeds, [...]."""
+    found: Floats = np.mean([of_task.mean(axis=-1) for of_task in scores], axis=0)
+    return found
 
 
-def probability_of_improvement(ours: Scores, theirs: Scores) -> float:
-    """Mean over tasks of P(a run of ours scores more than one of theirs), ties counting half."""
-    chances = [
-        np.mean((x[:, None] > y[None]) + 0.5 * (x[:, None] == y[None])) for x, y in zip(ours, theirs, strict=True)
-    ]
-    return float(np.mean(chances))
+def probability_of_improvement(ours: Scores, theirs: Scores) -> Floats:
+    """Mean over tasks of P(a run of ours scores more than one of theirs), ties counting half, [...]."""
+    chances = []
+    for our, their in zip(ours, theirs, strict=True):
+        x, y = our[..., :, None], their[..., None, :]
+        chances.append(((x > y) + 0.5 * (x == y)).mean(axis=(-2, -1)))
+    found: Floats = np.mean(chances, axis=0)
+    return found
 
 
-def performance_profile(scores: Scores, thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Share of runs above each threshold, [K], every task counting the same."""
-    shares = [(of_task[:, None] > thresholds).mean(axis=0) for of_task in scores]
-    found: npt.NDArray[np.float64] = np.mean(shares, axis=0)
+def performance_profile(scores: Scores, thresholds: Floats) -> Floats:
+    """Share of runs above each of K thresholds, [..., K], every task counting the same."""
+    shares = [(of_task[..., :, None] > thresholds).mean(axis=-2) for of_task in scores]
+    found: Floats = np.mean(shares, axis=0)
     return found
 
 
 def bootstrap(
-    statistic: Callable[..., float | npt.NDArray[np.float64]],
+    statistic: Callable[..., Floats],
     *methods: Scores,
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> tuple[Floats, Floats]:
     """Lower and upper end of a statistic's interval; a method's seeds are drawn apart from the others'.
 
     Raises ValueError where a task has a single seed: there is nothing to resample.
     """
-    if any(len(of_task) < 2 for scores in methods for of_task in scores):
+    if any(of_task.shape[-1] < 2 for scores in methods for of_task in scores):
         raise ValueError("an interval needs two seeds for each task")
     random = np.random.default_rng(seed)
-    found = []
-    for _ in range(resamples):
-        drawn = [[random.choice(of_task, len(of_task)) for of_task in scores] for scores in methods]
-        found.append(statistic(*drawn))
+    drawn = [[random.choice(of_task, (resamples, len(of_task))) for of_task in scores] for scores in methods]
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.array(found), [tail, 100 - tail], axis=0)
+    low, high = np.percentile(statistic(*drawn), [tail, 100 - tail], axis=0)
     return low, high
 
 
-def estimate(statistic: Callable[..., float], *methods: Scores, seed: int = 0) -> Estimate:
+def estimate(statistic: Callable[..., Floats], *methods: Scores, seed: int = 0) -> Estimate:
     """A statistic with its bootstrap interval."""
     low, high = bootstrap(statistic, *methods, seed=seed)
     return Estimate(float(statistic(*methods)), float(low), float(high))

@@ -41,11 +41,15 @@ def caption(frames: PlanFrames, protocol: str, scores: str = "scores") -> tuple[
         f"{_per_task(frames, counted, 'interval', '{:,}'.format)} steps over "
         f"{_per_task(frames, counted, 'episodes')} episodes, {_seeds(plan['seeds'])}."
     )
+    labels_of: dict[str, list[str]] = {}
     for method, actings in frames.actings.items():
         if "one candidate" in actings:
             choice = _per_task(frames, counted[counted["method"] == method], "candidates")
-            label = column_label(method, "one candidate")
-            lines.append(f"{label}: the policy's own sample acts, instead of one chosen among {choice} candidates.")
+            labels_of.setdefault(choice, []).append(column_label(method, "one candidate"))
+    for choice, labels in labels_of.items():
+        lines.append(
+            f"{'; '.join(labels)}: the policy's own sample acts, instead of one chosen among {choice} candidates."
+        )
     changes = _changes(frames, counted)
     if changes:
         lines.append(f"Agents differ from profile paper (in brackets): {changes}.")

@@ -68,6 +68,32 @@ def run_score(
 
 
 @dataclass(frozen=True)
+class Difference:
+    """Of the means of two cells."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    """Welch's 95% interval, which takes neither equal spreads nor paired seeds for granted; None for one seed."""
+
+
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
+    """By how much the mean of our scores [n] is above that of theirs [m], one score a seed.
+
+    Raises ValueError where one of them has none.
+    """
+    if not ours or not theirs:
+        raise ValueError("a cell without scores has no mean")
+    mean = math.fsum(ours) / len(ours) - math.fsum(theirs) / len(theirs)
+    if min(len(ours), len(theirs)) < 2:
+        return Difference(mean, None, None)
+    if len(set(ours)) == len(set(theirs)) == 1:
+        return Difference(mean, mean, mean)
+    interval = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(CONFIDENCE)
+    return Difference(mean, float(interval.low), float(interval.high))
+
+
+@dataclass(frozen=True)
 class CellStatistics:
     """What the scores of a cell's n seeds say."""
 

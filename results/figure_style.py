@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -15,6 +16,7 @@ from erdp_core.agent_configs import METHODS
 from results.files import write_result
 
 DPI = 200
+CAPTION_ROW, CAPTION_SIZE = 0.165, 9.0
 INK = "#1a1a1a"
 FAINT = "#6b6b6b"
 GRID = "#dddddd"
@@ -92,6 +94,35 @@ class Ruler:
             else:
                 lines.append(word)
         return lines
+
+
+def panels(
+    down: int, across: int, wide: float, high: float, lines: Sequence[str], margin: float = 0.3, title: float = 0.32
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of panels of so many inches, `margin` apart and with room for titles, and lines of text below."""
+    width = across * (wide + margin) + margin
+    text = [part for line in lines for part in Ruler().wrap(line, width - 2 * margin, CAPTION_SIZE)]
+    foot = CAPTION_ROW * len(text) + 0.25
+    height = down * (high + margin + title) + foot
+    figure = Figure(figsize=(width, height))
+    axes = [
+        [
+            figure.add_axes(
+                (
+                    (margin + column * (wide + margin) + 0.1) / width,
+                    (foot + (down - 1 - row) * (high + margin + title) + margin) / height,
+                    (wide - 0.1) / width,
+                    high / height,
+                )
+            )
+            for column in range(across)
+        ]
+        for row in range(down)
+    ]
+    for index, part in enumerate(text):
+        y = (foot - 0.2 - CAPTION_ROW * index) / height
+        figure.text(margin / width, y, part, fontsize=CAPTION_SIZE, color=FAINT, va="top")
+    return figure, axes
 
 
 def style() -> AbstractContextManager[None]:

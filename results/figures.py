@@ -14,13 +14,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from results.captions import caption, column_label
 from results.estimators import check_protocol
-from results.figure_style import DPI, FAINT, Ruler, method_styles, save_figure, style
+from results.figure_style import CAPTION_ROW, CAPTION_SIZE, DPI, FAINT, Ruler, method_styles, save_figure, style
 from results.frames import Acting, PlanFrames
 
 # Inches and points.
 PANEL_WIDTH, PANEL_HEIGHT, LEAST_WIDTH = 2.9, 2.2, 6.4
 LEFT, RIGHT, TOP, BOTTOM, STEPS_LABEL = 0.62, 0.15, 0.32, 0.3, 0.2
-LEGEND_ROW, CAPTION_ROW, CAPTION_SIZE = 0.26, 0.165, 9.0
+LEGEND_ROW = 0.26
 MOST_MARKERS = 10
 THIN_LINES = 5
 """Up to this many seeds, each is drawn as a thin line of its own."""

@@ -1,8 +1,9 @@
 """A plan's runs and evaluations as pandas frames: the only reader of the ledger in this package."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import stdev
 from typing import Any, Literal, get_args
 
 import pandas as pd
@@ -17,7 +18,9 @@ RUN_COLUMNS = (
     "task", "method", "seed", "run_id", "status", "gap", "algorithm", "source", "environment", "mujoco", "notes",
     "steps", "interval", "episodes", "candidates", "changes",
 )  # fmt: skip
-EVALUATION_COLUMNS = ("task", "method", "acting", "seed", "run_id", "step", "score", "episodes", "diffusion_loss")
+EVALUATION_COLUMNS = (
+    "task", "method", "acting", "seed", "run_id", "step", "score", "standard_error", "episodes", "diffusion_loss",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class PlanFrames:
     evaluations: pd.DataFrame
     """A row each evaluation and way of acting of the runs that count, by step: EVALUATION_COLUMNS.
 
-    diffusion_loss is the mean over the interval that ended at the evaluation, NaN where the method or the record has
-    none.
+    standard_error is that of the score as an estimate of the policy's, from the spread of its episodes; NaN for a
+    single one. diffusion_loss is the mean over the interval that ended at the evaluation, NaN where the method or the
+    record has none.
     """
 
     @property
@@ -58,6 +62,7 @@ def read_plan(ledger: Ledger, name: str, plan: Record) -> PlanFrames:
     """Read the runs of a plan; only finished ones count and have their evaluations read into the frame."""
     runs: list[Record] = []
     evaluations: list[Record] = []
+    pruned = frozenset(plan.get("pruned", ()))
     own = {column["label"]: _agent_names(column["settings"]) for column in plan.get("columns", ())}
     for cell in plan["cells"]:
         where = {"task": cell["task"], "method": cell["method"], "seed": cell["seed"], "run_id": cell["run_id"]}
@@ -67,9 +72,10 @@ def read_plan(ledger: Ledger, name: str, plan: Record) -> PlanFrames:
         run = ledger.run(cell["run_id"])
         status = run.status
         try:
-            facts = _facts(run.record(), own.get(cell["method"], set())) if status != "planned" else {}
-            lines = _evaluations(run) if status == "finished" else []
-            gap = _gap(run, status, lines, facts)
+            record = run.record() if status != "planned" else {}
+            facts = _facts(record, own.get(cell["method"], set())) if record else {}
+            lines = _evaluations(run, record["reference_scores"]) if status == "finished" else []
+            gap = _gap(run, status, lines, facts, run.run_id in pruned)
         except (KeyError, TypeError, AttributeError):
             raise LedgerError(
                 f"the records in {run.path} are damaged: delete the run's folder and run its table again"
@@ -82,7 +88,13 @@ def read_plan(ledger: Ledger, name: str, plan: Record) -> PlanFrames:
 
 def _frame(rows: Iterable[Record], columns: tuple[str, ...]) -> pd.DataFrame:
     frame = pd.DataFrame([[row.get(column) for column in columns] for row in rows], columns=list(columns), dtype=object)
-    numbers = {"seed": "int64", "step": "int64", "score": "float64", "diffusion_loss": "float64"}
+    numbers = {
+        "seed": "int64",
+        "step": "int64",
+        "score": "float64",
+        "standard_error": "float64",
+        "diffusion_loss": "float64",
+    }
     if "step" in columns:
         numbers["episodes"] = "int64"
     return frame.astype({name: kind for name, kind in numbers.items() if name in columns})
@@ -122,8 +134,12 @@ def _changes(record: Record, own: set[str]) -> tuple[str, ...]:
     )
 
 
-def _evaluations(run: RunFolder) -> list[Record]:
-    """A record each evaluation of a run and each way of acting that it was evaluated with."""
+def _evaluations(run: RunFolder, reference_scores: Sequence[float]) -> list[Record]:
+    """A record each evaluation of a run and each way of acting that it was evaluated with.
+
+    reference_scores: returns of scores 0 and 100.
+    """
+    low, high = reference_scores
     losses = {line["step"]: line["losses"].get("diffusion_loss") for line in run.training()}
     lines: list[Record] = []
     for record in run.evaluations():
@@ -135,6 +151,7 @@ def _evaluations(run: RunFolder) -> list[Record]:
                 "acting": acting,
                 "step": record["step"],
                 "score": variant["score"],
+                "standard_error": 100 / (high - low) * _standard_error(variant["returns"]),
                 "episodes": len(variant["returns"]),
                 "diffusion_loss": losses.get(record["step"]),
             }
@@ -143,7 +160,12 @@ def _evaluations(run: RunFolder) -> list[Record]:
     return lines
 
 
-def _gap(run: RunFolder, status: str, lines: list[Record], facts: Record) -> str:
+def _standard_error(returns: Sequence[float]) -> float:
+    """Of the mean of an evaluation's returns, NaN for a single episode."""
+    return stdev(returns) / math.sqrt(len(returns)) if len(returns) > 1 else math.nan
+
+
+def _gap(run: RunFolder, status: str, lines: list[Record], facts: Record, is_pruned: bool) -> str:
     """Why a run does not count, in words that follow its seed; empty where it does."""
     if status == "planned":
         return "not started"
@@ -154,7 +176,8 @@ def _gap(run: RunFolder, status: str, lines: list[Record], facts: Record) -> str
         return f"failed: {reason}" if step is None or f"step {step}" in reason else f"failed: {reason} at step {step}"
     if status == "started":
         steps = [record["step"] for record in run.evaluations()]
-        return f"not finished: at step {steps[-1] if steps else 0:,} of {facts['steps']:,}"
+        stopped = "given up" if is_pruned else "not finished:"
+        return f"{stopped} at step {steps[-1] if steps else 0:,} of {facts['steps']:,}"
     if not lines:
         return "finished, but its evaluations cannot be read"
     if not all(line["score"] is not None and math.isfinite(line["score"]) for line in lines):

@@ -53,12 +53,16 @@ class PrintedTable:
     remarks: Sequence[str]
 
 
+def is_turned(table: Table) -> bool:
+    """Whether its rows are methods, not tasks."""
+    return len(table.columns) > max(WIDE, len(table.tasks))
+
+
 def laid_out(table: Table) -> PrintedTable:
     """A table as it is printed."""
-    turned = len(table.columns) > max(WIDE, len(table.tasks))
     return PrintedTable(
         title=table.title,
-        **(_of_methods(table) if turned else _of_tasks(table)),
+        **(_of_methods(table) if is_turned(table) else _of_tasks(table)),
         footnotes=[(mark, gap) for gap, mark in table.marks.items()],
     )
 

@@ -3,36 +3,45 @@
 import re
 from collections.abc import Sequence
 
-from results.table_layout import PrintedCell, laid_out
+from results.table_layout import PrintedCell, PrintedTable, laid_out
 from results.tables import GAP, Table, number
 
 
 def to_markdown(table: Table) -> str:
     """A table whose columns also line up in a terminal, its footer below, then what papers report."""
+    text = markdown_of(laid_out(table))
+    if table.reported is None:
+        return text
+    printed_rows = [["task", *(escape_markdown(method) for method in table.reported.methods)]] + [
+        [
+            escape_markdown(task),
+            *(number(of_task[method]) if method in of_task else GAP for method in table.reported.methods),
+        ]
+        for task, of_task in table.reported.scores.items()
+    ]
+    notes = [f"- {escape_markdown(line)}" for line in table.reported.caption]
+    return "\n".join([text, "**Reported in papers**", "", *_lined_up(printed_rows, labels=1), "", *notes]) + "\n"
 
-    def escape(text: str) -> str:
-        return re.sub(r"[\\|<*]", r"\\\g<0>", text)
+
+def escape_markdown(text: str) -> str:
+    """Text whose special characters Markdown shows as they are."""
+    return re.sub(r"[\\|<*]", r"\\\g<0>", text)
+
+
+def markdown_of(printed: PrintedTable) -> str:
+    """A table in words as Markdown."""
 
     def row(labels: Sequence[str], cells: Sequence[PrintedCell]) -> list[str]:
         numbers = [cell.text + (f" [{cell.mark}]" if cell.mark else "") for cell in cells]
-        return [*map(escape, labels), *numbers]
+        return [*map(escape_markdown, labels), *numbers]
 
-    printed = laid_out(table)
-    rows = [[*printed.label_heads, *map(escape, printed.head)], *(row(*one) for one in printed.rows)]
+    rows = [[*printed.label_heads, *map(escape_markdown, printed.head)], *(row(*one) for one in printed.rows)]
     if printed.average:
         rows.append(row(*printed.average))
-    footer = [f"- [{mark}] {escape(gap)}" for mark, gap in printed.footnotes]
-    footer += [f"- {escape(line)}" for line in printed.remarks]
+    footer = [f"- [{mark}] {escape_markdown(gap)}" for mark, gap in printed.footnotes]
+    footer += [f"- {escape_markdown(line)}" for line in printed.remarks]
     lines = _lined_up(rows, labels=len(printed.label_heads))
-    text = "\n".join([f"**{escape(printed.title)}**", "", *lines, "", *footer]) + "\n"
-    if table.reported is None:
-        return text
-    printed_rows = [["task", *(escape(method) for method in table.reported.methods)]] + [
-        [escape(task), *(number(of_task[method]) if method in of_task else GAP for method in table.reported.methods)]
-        for task, of_task in table.reported.scores.items()
-    ]
-    notes = [f"- {escape(line)}" for line in table.reported.caption]
-    return "\n".join([text, "**Reported in papers**", "", *_lined_up(printed_rows, labels=1), "", *notes]) + "\n"
+    return "\n".join([f"**{escape_markdown(printed.title)}**", "", *lines, "", *footer]) + "\n"
 
 
 def _lined_up(rows: Sequence[Sequence[str]], labels: int) -> list[str]:
@@ -63,6 +72,11 @@ def escape_latex(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
+    """As `latex_of`."""
+    return latex_of(laid_out(table), table.name)
+
+
+def latex_of(printed: PrintedTable, name: str) -> str:
     """A table float with booktabs' rules and its footer in a minipage; needs \\usepackage{booktabs}."""
 
     def minus(number: str) -> str:
@@ -77,13 +91,12 @@ def to_latex(table: Table) -> str:
             for cell in cells
         ]
 
-    printed = laid_out(table)
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}[t]",
         r"  \centering",
         rf"  \caption{{{escape_latex(printed.title)}}}",
-        rf"  \label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', table.name)}}}",
+        rf"  \label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', name)}}}",
         rf"  \begin{{tabular}}{{{'l' * len(printed.label_heads)}{'r' * len(printed.head)}}}",
         r"  \toprule",
         row(printed.label_heads, [escape_latex(head) for head in printed.head]),

@@ -1,7 +1,7 @@
 """Figures of the toy experiments, from the arrays that the ledger keeps of them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from orchestration.ledger import Ledger, LedgerError, Record
-from results.figure_style import FAINT, PALETTE, Ruler, save_figure, style
+from results.figure_style import FAINT, PALETTE, panels, save_figure, style
 
-PANEL, SMALL_PANEL, MARGIN, TITLE = 1.75, 1.15, 0.3, 0.32
-CAPTION_ROW, CAPTION_SIZE = 0.165, 9.0
+PANEL, SMALL_PANEL = 1.75, 1.15
 WIDE, HIGH = 2.35, 1.75
 ACROSS = 4
 BLUE, ORANGE = PALETTE[0], PALETTE[1]
@@ -24,8 +23,8 @@ REACH = 3.0
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-def write_toy_figure(ledger: Ledger, name: str, folder: Path) -> list[Path]:
-    """Write `<name>.png` and `.svg` into a folder.
+def write_toy_figure(ledger: Ledger, name: str, folder: Path, stem: str = "") -> list[Path]:
+    """Write `<name>.png` and `.svg` into a folder, or files of another stem.
 
     Raises UserError where it cannot be written, LedgerError where the ledger's files are damaged.
     """
@@ -37,7 +36,7 @@ def write_toy_figure(ledger: Ledger, name: str, folder: Path) -> list[Path]:
     except (KeyError, TypeError, ValueError, IndexError, StopIteration):
         damaged = ledger.root / "toys" / f"{name}.json"
         raise LedgerError(f"{damaged} or its .npz is damaged: delete both and run the toy again") from None
-    return [save_figure(figure, folder / f"{name}.{ending}") for ending in ("png", "svg")]
+    return [save_figure(figure, folder / f"{stem or name}.{ending}") for ending in ("png", "svg")]
 
 
 def draw_bandit(record: Record, arrays: Arrays) -> Figure:
@@ -46,7 +45,7 @@ def draw_bandit(record: Record, arrays: Arrays) -> Figure:
     steps = sorted({variant["settings"]["T"] for variant in variants})
     columns = 1 + len(steps)
     lines = [*record["caption"], "Below each panel: share of the actions within three of its spreads of each mode."]
-    figure, axes = _panels(2, columns, PANEL, PANEL + 0.2, lines)
+    figure, axes = panels(2, columns, PANEL, PANEL + 0.2, lines)
     centres, spread = arrays["centres"], float(arrays["spread"])
     for row, learns in enumerate((False, True)):
         for column, T in enumerate(steps, start=1):
@@ -96,7 +95,7 @@ def draw_line(record: Record, arrays: Arrays) -> Figure:
         "all seeds. In each title: the mean return of an episode, ± standard deviation over seeds; the best is "
         f"{arrays['true_values'].max():.2f}.",
     ]
-    figure, axes = _panels(down, ACROSS, WIDE, HIGH, lines)
+    figure, axes = panels(down, ACROSS, WIDE, HIGH, lines)
     for index, variant in enumerate(variants):
         _values(axes[index // ACROSS][index % ACROSS], index, variant, arrays)
     for empty in range(len(variants), down * ACROSS):
@@ -143,7 +142,7 @@ def _clouds(
 ) -> tuple[Figure, list[list[Axes]]]:
     """A row of panels for each prefix of arrays, whose first title is its own; a column for each of `steps`."""
     steps = [int(step) for step in arrays["steps"]]
-    figure, axes = _panels(2, len(steps), SMALL_PANEL, SMALL_PANEL + 0.15, record["caption"])
+    figure, axes = panels(2, len(steps), SMALL_PANEL, SMALL_PANEL + 0.15, record["caption"])
     for row, (name, first), colour in zip(axes, rows.items(), (BLUE, ORANGE), strict=True):
         for column, (panel, step) in enumerate(zip(row, steps, strict=True)):
             points = arrays[f"{name}/{step}"]
@@ -153,32 +152,20 @@ def _clouds(
     return figure, axes
 
 
-def _panels(down: int, across: int, wide: float, high: float, lines: Sequence[str]) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of panels of so many inches, with lines of text below."""
-    width = across * (wide + MARGIN) + MARGIN
-    text = [part for line in lines for part in Ruler().wrap(line, width - 2 * MARGIN, CAPTION_SIZE)]
-    foot = CAPTION_ROW * len(text) + 0.25
-    height = down * (high + MARGIN + TITLE) + foot
-    figure = Figure(figsize=(width, height))
-    axes = [
-        [
-            figure.add_axes(
-                (
-                    (MARGIN + column * (wide + MARGIN) + 0.1) / width,
-                    (foot + (down - 1 - row) * (high + MARGIN + TITLE) + MARGIN) / height,
-                    (wide - 0.1) / width,
-                    high / height,
-                )
-            )
-            for column in range(across)
-        ]
-        for row in range(down)
-    ]
-    for index, part in enumerate(text):
-        y = (foot - 0.2 - CAPTION_ROW * index) / height
-        figure.text(MARGIN / width, y, part, fontsize=CAPTION_SIZE, color=FAINT, va="top")
-    return figure, axes
+def draw_states(record: Record, arrays: Arrays) -> Figure:
+    """States of each task's data in the plane, coloured by the return of the episode that they are from."""
+    tasks = record["tasks"]
+    figure, axes = panels(math.ceil(len(tasks) / 3), min(3, len(tasks)), WIDE, WIDE, record["caption"], margin=0.4)
+    flat = [panel for row in axes for panel in row]
+    for panel, task in zip(flat, tasks, strict=False):
+        places, returns = arrays[f"{task}/places"], arrays[f"{task}/returns"]
+        drawn = panel.scatter(places[:, 0], places[:, 1], c=returns, s=4, cmap="viridis", linewidths=0)
+        panel.set(title=task, xticks=(), yticks=())
+        figure.colorbar(drawn, ax=panel, fraction=0.05, pad=0.02).ax.tick_params(labelsize=7)
+    for panel in flat[len(tasks) :]:
+        panel.set_axis_off()
+    return figure
 
 
-DRAWN = {"two-steps": draw_line, "sampling": draw_sampling, "process": draw_process}
+DRAWN = {"two-steps": draw_line, "sampling": draw_sampling, "process": draw_process, "states": draw_states}
 """The others are bandits."""

@@ -40,7 +40,8 @@ class LedgerMaker:
         environment: EnvironmentSpec | None = None,
     ) -> RunFolder:
         """A run of the plan with the evaluations given, one an interval, and the status given."""
-        run_id = f"{task}.{method}.seed{seed}.{profile}"
+        distinct = "".join(f".{setting.replace('=', '-')}" for setting in settings)
+        run_id = f"{task}.{method}.seed{seed}.{profile}{distinct}"
         self.cells.append({"task": task, "method": method, "seed": seed, "run_id": run_id, "gap": None})
         run = self.ledger.run(run_id)
         if status == "planned":
@@ -56,6 +57,10 @@ class LedgerMaker:
                 "method": method,
                 "profile": profile,
                 "config": config,
+                "reference_scores": [get_task(task).reference_min, get_task(task).reference_max],
+                "precision": "float32",
+                "algorithm_version": 1,
+                "git_commit": None,
                 "paper_config": resolve(get_task(task), method, "paper").to_dict(),
                 "seed": seed,
                 "versions": {"mujoco": "3.11.0"},

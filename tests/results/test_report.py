@@ -1,0 +1,140 @@
+"""The report: whole in one file, every cell leads to its runs, and fast on a large ledger."""
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erdp_core.tasks import TABLES
+from results import make_report
+from results.report import report
+
+ROOT = Path(__file__).parents[2]
+
+
+class Page(HTMLParser):
+    """Ids, links and what a browser would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.fetched: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag not in ("meta", "br", "img"):
+            self.open.append(tag)
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        if found.get("href"):
+            self.links.append(str(found["href"]))
+        self.fetched += [str(value) for name, value in attrs if name in ("src", "srcset", "data")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_every_link_leads_somewhere_and_nothing_is_fetched(mazes: Any) -> None:
+    page = Page(report(mazes.ledger, ["mazes"], None))
+    assert not page.open
+    assert len(set(page.ids)) == len(page.ids)
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert set(inside) <= set(page.ids)
+    assert all(link.startswith("file:///") for link in page.links if not link.startswith("#"))
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.fetched)
+    assert len(page.fetched) == 1
+    # Every finished run is linked from a cell, every run is listed.
+    for run in mazes.ledger.runs():
+        assert run.run_id in page.ids
+        assert (run.run_id in inside) == (run.status in ("finished", "failed"))
+
+
+def test_what_it_says(mazes: Any) -> None:
+    text = re.sub(r"<[^>]+>", " ", report(mazes.ledger, ["mazes"], "last"))
+    for said in (
+        "loss not finite at step 400",
+        "data missing: collect them first",
+        "0000000000000000",
+        "rows 3 to 5 were repaired",
+        "agent.M=4",
+        "mujoco",
+    ):
+        assert said in text
+    assert "60.0 ± 0.0 (3)" in text
+    assert "The best evaluation of a run is on average" in text
+
+
+def test_aggregates_over_common_tasks(maker: Any) -> None:
+    for task in ("pointmaze-umaze", "pointmaze-medium"):
+        for seed in range(3):
+            maker.run(task, "erdp", seed, [80.0 + seed])
+            maker.run(task, "bc-diffusion", seed, [40.0 + seed])
+    maker.plan()
+    text = report(maker.ledger, ["mazes"], None)
+    assert "interquartile mean" in text
+    [row] = re.findall(r"<tr><td class=word>bc-diffusion</td><td>41.0.*?</tr>", text)
+    assert "0.00<br>" in row  # never better than erdp
+
+
+def test_names_are_escaped(maker: Any) -> None:
+    maker.run("pointmaze-umaze", "erdp", 0, [1.0], notes=["<script>alert(1)</script>"])
+    maker.plan("a<b")
+    text = report(maker.ledger, ["a<b"], None)
+    assert "<script>" not in text
+    Page(text)
+
+
+def test_the_command(mazes: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ("--ledger", str(mazes.ledger.root), "--out", str(tmp_path / "out"))
+    assert make_report.main([*out]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "report.html")
+    assert make_report.main([*out, "--protocol", "lats"]) == 2
+    assert "did you mean 'last'" in capsys.readouterr().err
+
+
+def test_a_thousand_runs_in_seconds(maker: Any, tmp_path: Path) -> None:
+    """Without torch and ray, within a gibibyte."""
+    maker.run("hopper-medium-v2", "erdp", 0, [float(step) for step in range(20)], losses=[0.1] * 20)
+    [folder] = maker.ledger.runs()
+    record = folder.record()
+    # Copies on disk, as flushing each of their lines would take a minute.
+    files = {path.name: path.read_bytes() for path in folder.path.iterdir() if path.is_file()}
+    for task, value, seed in itertools.product(TABLES["all"][:10], range(20), range(5)):
+        run_id = f"{task}.erdp.seed{seed}.{value}"
+        config = {**record["config"], "agent": {**record["config"]["agent"], "alpha": value / 100}}
+        copy = maker.ledger.root / run_id
+        copy.mkdir()
+        own = json.dumps({**record, "run_id": run_id, "task": task, "seed": seed, "config": config}).encode()
+        for name, content in {**files, "run.json": own}.items():
+            (copy / name).write_bytes(content)
+        maker.cells.append(
+            {"task": task, "method": f"alpha = {value / 100}", "seed": seed, "run_id": run_id, "gap": None}
+        )
+    del maker.cells[0]
+    assert len(maker.cells) == 1_000
+    maker.plan()
+    program = (
+        "import json, resource, sys, time; start = time.process_time(); from results import make_report, make_tables;"
+        "arguments = ['--ledger', sys.argv[1], '--out', sys.argv[2]];"
+        "assert make_report.main(arguments) == 0; assert make_tables.main(arguments) == 0;"
+        "print(json.dumps([time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,"
+        " sorted({'torch', 'ray'} & set(sys.modules))]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(maker.ledger.root), str(tmp_path / "out")],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    seconds, gibibytes, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert heavy == []
+    assert gibibytes < 1
+    assert seconds < 20  # both commands, on a busy machine; each is asked to take 10
