@@ -6,6 +6,7 @@ there are: a search that was interrupted proposes what it would have proposed wi
 
 import fcntl
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,23 +72,23 @@ def open_storage(place: str) -> BaseStorage:
 
     Raises UserError where it cannot be used, and for SQLite, which loses what several drivers write at once.
     """
-    if place.startswith("sqlite"):
+    if re.match(r"sqlite(\+\w+)?:", place):
         raise UserError(f"--storage {place}: SQLite is not made for several drivers: name a journal file or Postgres")
     if "://" in place:
-        with storage_errors(place):
+        with storage_errors(place, ImportError, ValueError):
             return RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
     path = user_path(place).absolute()
-    with storage_errors(place):
+    with storage_errors(place, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path)))
 
 
 @contextmanager
-def storage_errors(place: str) -> Iterator[None]:
-    """What goes wrong with a storage within this is a UserError."""
+def storage_errors(place: str, *kinds: type[Exception]) -> Iterator[None]:
+    """What a database tells within this, and errors of other kinds, is a UserError about the storage."""
     try:
         yield
-    except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
+    except (SQLAlchemyError, *kinds) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"--storage {without_password(place)} cannot be used ({reason})") from None
 
@@ -149,8 +150,9 @@ class Study:
 
     def propose_first(self, values: Mapping[str, float]) -> None:
         """Have the first trial propose these values, of all ranges, unless there are trials already."""
-        if not self.trials:
-            self._study.enqueue_trial(dict(values), skip_if_exists=True)
+        with self._alone():
+            if not self.trials:
+                self._study.enqueue_trial(dict(values))
 
     def batch(self, size: int, trials: int) -> list[Proposal]:
         """The next proposals, `size` at most and `trials` in all; first those whose drivers died. Empty at the end."""
@@ -169,6 +171,7 @@ class Study:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """No other driver takes up trials within this."""
+        self._drivers.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._drivers / "batch.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

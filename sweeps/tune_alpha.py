@@ -192,6 +192,8 @@ class Search:
                 runs = runs_of[proposal.label]
                 study.add_hours(proposal, hours)
                 reasons = [problems[run.run_id] for run in runs if run.run_id in problems]
+                if rung == self.rungs[-1] and proposal.label not in values:
+                    reasons.append("has a score that is not finite")
                 if reasons:
                     study.fail(proposal, reasons[0])
                     print(f"{proposal.label}: failed: {reasons[0]}", flush=True)
@@ -200,7 +202,7 @@ class Search:
                 reports = self._reports(runs, ledger, rung)
                 for step, value in reports:
                     study.report(proposal, step, value)
-                if values:
+                if rung == self.rungs[-1]:
                     study.finish(proposal, values[proposal.label])
                     print(f"{proposal.label}: {values[proposal.label]:.1f}", flush=True)
                 elif study.is_hopeless(proposal):
