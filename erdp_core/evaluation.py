@@ -13,6 +13,7 @@ import torch
 
 from erdp_core.algorithms import Algorithm, stream
 from erdp_core.errors import UserError
+from erdp_core.threads import rest
 
 Environment = gymnasium.Env[npt.NDArray[np.floating[Any]], npt.NDArray[np.float32]]
 
@@ -96,6 +97,7 @@ def evaluate(
             noise = {name: torch.stack([draws[name][columns] for draws in drawn]) for name in drawn[0]}
             inputs = torch.from_numpy(observations[:, columns]).to(algorithm.device)
             actions = algorithm.act(inputs, noise).cpu().numpy()
+            rest()
             for_each(functools.partial(act, actions), [tuple(place) for place in np.argwhere(going[:, columns])])
     if not np.isfinite(returns[np.array(active)]).all():
         name = type(environments[0][0].unwrapped).__name__

@@ -97,7 +97,8 @@ class StepLoop:
             torch.cuda.current_stream().wait_stream(stream)
         else:
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):  # records, and computes nothing
+            # Records, and computes nothing; a thread that evaluates meanwhile may take memory.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._update()
             self._graph.replay()
 
