@@ -120,7 +120,7 @@ def blocks(measured: MeasuredPart) -> dict[str, PrintedTable]:
 
 def _title(measured: MeasuredPart, what: str) -> str:
     label = f", {measured.part.label}" if measured.part.label else ""
-    return f"Table {measured.table.number}{label}: {measured.table.title}; {what}"
+    return f"Table {measured.table.number} of the paper{label}: {measured.table.title}; {what}"
 
 
 def _printed(measured: MeasuredPart) -> PrintedTable:

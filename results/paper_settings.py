@@ -37,7 +37,7 @@ def hyperparameter_blocks() -> tuple[dict[str, PrintedTable], pd.DataFrame]:
         for name, text in values.items()
     ]
     others = [f"{row['setting']} of {row['domain']}" for row in rows if _plain(row["printed"]) != _plain(row["here"])]
-    title = f"Table {HYPERPARAMETERS}: hyperparameters of ERDP in each domain"
+    title = f"Table {HYPERPARAMETERS} of the paper: hyperparameters of ERDP in each domain"
 
     def block(what: str, column: str, remarks: Sequence[str]) -> PrintedTable:
         cells = {
@@ -73,7 +73,7 @@ def _plain(text: str) -> str:
 def times_blocks(runs: RunsByConfig, profile: str) -> tuple[dict[str, PrintedTable], pd.DataFrame]:
     """Table 5 as printed, and the seconds that the ledger's runs took; then those as a frame, a row each."""
     frame = pd.read_csv(PAPER / "table5_time.csv")
-    title = f"Table {TIMES}: seconds of training and of evaluation"
+    title = f"Table {TIMES} of the paper: seconds of training and of evaluation"
     labels = [_label(row) for row in frame.itertuples()]
     printed = [
         ((label,), [PrintedCell(f"{float(value):g}") for value in values])

@@ -111,10 +111,11 @@ def _row(folder: RunFolder) -> RunRow:
 def _overview(rows: Sequence[RunRow]) -> str:
     statuses = [row.status for row in rows]
     episodes = sum(_episodes(row.finished) for row in rows if row.finished)
+    finished, failed, started = (statuses.count(status) for status in ("finished", "failed", "started"))
     return (
-        f"{counted(len(rows), 'run')}: {statuses.count('finished')} finished, {statuses.count('failed')} failed, "
-        f"{statuses.count('started')} begun and not finished; evaluations of the finished took "
-        f"{counted(episodes, 'episode')}. Made by erdp-bench {version('erdp-bench')}."
+        f"{counted(len(rows), 'run')}: {finished:,} finished, {failed:,} failed, {started:,} begun and not finished; "
+        f"evaluations of the finished took {counted(episodes, 'episode')}. "
+        f"Made by erdp-bench {version('erdp-bench')}."
     )
 
 
@@ -211,8 +212,8 @@ def _aggregates(table: Table) -> str:
         means = [_estimate_text(estimate(statistic, found)) for statistic in (interquartile_mean, mean_over_tasks)]
         rows.append(("", [_text(column.label), *means, GAP if column == first else better]))
     note = (
-        f"Over {', '.join(tasks)}. Intervals: percentiles of a bootstrap over the seeds of each task, which at five "
-        "seeds and nominally 95% holds the truth about 83% of the time (measured on normal scores): they are too short."
+        f"Over {', '.join(tasks)}. Intervals: 95%, by a bootstrap over the seeds of each task: other seeds, not other "
+        "tasks."
     )
     heads = ["method", "interquartile mean", "mean", f"P(a run scores more than {first.label})"]
     return f"<h3>Over all tasks</h3>{_table(heads, rows)}<p class=note>{_text(note)}</p>"
@@ -249,9 +250,9 @@ def _inflation(frames: PlanFrames) -> str:
         return ""
     found = inflation(curves, spreads)
     return (
-        f"<p>The best evaluation of a run is on average {found.total:.1f} above the mean of its last five "
-        f"({number(found.best)} and {number(found.last_k)}, {counted(found.runs, 'run')}). Equally good policies, told "
-        f"apart by nothing but the episodes drawn, would differ by {found.by_noise:.1f}.</p>"
+        f"<p>The best evaluation of a run is on average {found.total:.1f} above its last ({number(found.best)} and "
+        f"{number(found.last)}, {counted(found.runs, 'run')}). Equally good policies, told apart by nothing but the "
+        f"episodes drawn, would differ by {found.by_noise:.1f}.</p>"
     )
 
 

@@ -67,8 +67,9 @@ _LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    """Text whose special characters LaTeX prints as they are."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    """Text whose special characters LaTeX prints as they are; hyphens in a row stay hyphens."""
+    pieces = re.split("(?<=-)(?=-)", text)
+    return "{}".join("".join(_LATEX.get(character, character) for character in piece) for piece in pieces)
 
 
 def to_latex(table: Table) -> str:
@@ -77,7 +78,7 @@ def to_latex(table: Table) -> str:
 
 
 def latex_of(printed: PrintedTable, name: str) -> str:
-    """A table float with booktabs' rules and its footer in a minipage; needs \\usepackage{booktabs}."""
+    """A table float with booktabs' rules, made as narrow as a line, its footer in a minipage; needs graphicx too."""
 
     def minus(number: str) -> str:
         return f"$-${number[1:]}" if re.match(r"-\d", number) else number
@@ -92,11 +93,12 @@ def latex_of(printed: PrintedTable, name: str) -> str:
         ]
 
     lines = [
-        r"% needs \usepackage{booktabs}",
+        r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table}[t]",
         r"  \centering",
         rf"  \caption{{{escape_latex(printed.title)}}}",
         rf"  \label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', name)}}}",
+        r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"  \begin{{tabular}}{{{'l' * len(printed.label_heads)}{'r' * len(printed.head)}}}",
         r"  \toprule",
         row(printed.label_heads, [escape_latex(head) for head in printed.head]),
@@ -110,7 +112,7 @@ def latex_of(printed: PrintedTable, name: str) -> str:
     footer += [escape_latex(line) for line in printed.remarks]
     lines += [
         r"  \bottomrule",
-        r"  \end{tabular}",
+        r"  \end{tabular}}",
         "",
         r"  \medskip",
         r"  \begin{minipage}{\linewidth}\footnotesize\raggedright",

@@ -6,7 +6,6 @@ from scipy import stats
 
 from results.aggregates import (
     bootstrap,
-    coverage,
     estimate,
     expected_maximum,
     inflation,
@@ -50,12 +49,16 @@ def test_the_bootstrap_stays_within_its_task() -> None:
         bootstrap(mean_over_tasks, [A, np.array([1.0])])
 
 
-def test_the_bootstrap_is_scipys() -> None:
-    """One task: the plain percentile bootstrap of a mean."""
-    low, high = bootstrap(mean_over_tasks, [B], resamples=20_000)
-    theirs = stats.bootstrap((B,), np.mean, method="percentile", n_resamples=20_000, random_state=1)
-    assert low == pytest.approx(theirs.confidence_interval.low, abs=1.5)
-    assert high == pytest.approx(theirs.confidence_interval.high, abs=1.5)
+def test_the_bootstrap_is_scipys_at_wider_percentiles() -> None:
+    """One task of 10 seeds: t(9) at 97.5% is 2.262157, times sqrt(10 / 9) = 2.384522, which leaves 0.855% a side."""
+    scores = np.random.default_rng(3).normal(50, 10, size=10)
+    low, high = bootstrap(mean_over_tasks, [scores], resamples=50_000)
+    wider = 1 - 2 * 0.00855
+    theirs = stats.bootstrap(
+        (scores,), np.mean, method="percentile", n_resamples=50_000, confidence_level=wider, random_state=1
+    )
+    assert low == pytest.approx(theirs.confidence_interval.low, abs=0.2)
+    assert high == pytest.approx(theirs.confidence_interval.high, abs=0.2)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 0.0), (2, 1 / np.sqrt(np.pi)), (3, 1.5 / np.sqrt(np.pi))])
@@ -69,18 +72,6 @@ def test_inflation_of_equally_good_evaluations_is_noise_alone() -> None:
     found = inflation(curves, [4.0] * len(curves))
     assert found.total == pytest.approx(found.by_noise, abs=0.2)
     assert found.by_noise == pytest.approx(4 * 1.867, abs=0.01)
-    assert found.last_k == pytest.approx(50, abs=0.1)
+    assert found.last == pytest.approx(50, abs=0.2)
     with pytest.raises(ValueError, match="2 runs, but 1 spreads"):
         inflation([A, B], [1.0])
-
-
-def test_coverage_of_a_known_interval() -> None:
-    """Normal scores of known spread: exactly 95%."""
-
-    def interval(scores: np.ndarray) -> tuple[float, float]:
-        half = 1.959964 / np.sqrt(len(scores))
-        return scores.mean() - half, scores.mean() + half
-
-    found = coverage(interval, lambda random, n: random.normal(size=n), 0.0, 5)
-    assert found.low < 0.95 < found.high
-    assert found.high - found.low < 0.03

@@ -160,4 +160,4 @@ def test_the_command(maker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_latex_of_a_block_is_escaped(maker: Any) -> None:
     [part] = measured_parts(PAPER_TABLES[10], RunsByConfig.of(maker.ledger), "paper", "paper")
     latex = latex_of(blocks(part)["measured"], "table-10")
-    assert r"run\_ablation.py" in latex
+    assert r"run\_ablation.py -{}-ablation max-q" in latex

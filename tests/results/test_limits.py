@@ -1,0 +1,77 @@
+"""Tables and the report of a ledger of a thousand runs: time, memory, and that neither torch nor ray is loaded."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erdp_core.agent_configs import METHODS
+from erdp_core.tasks import TABLES
+
+EVALUATIONS = 20
+EPISODES = 10
+SEEDS = range(5)
+MEASURED = """
+import importlib, json, resource, sys, time
+module, *arguments = sys.argv[1:]
+status = importlib.import_module(module).main(arguments)
+print(json.dumps({
+    "status": status,
+    "seconds": time.process_time(),
+    "gibibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    "loaded": [name for name in ("torch", "ray", "mlflow", "optuna") if name in sys.modules],
+}))
+"""
+
+
+@pytest.fixture
+def thousand(maker: Any) -> Any:
+    """20 tasks, 10 methods, 5 seeds, 20 evaluations each."""
+    for place, task in enumerate(TABLES["all"]):
+        for rank, method in enumerate(list(METHODS)[:10]):
+            for seed in SEEDS:
+                run = maker.run(task, method, seed, status="started", source="d4rl", profile="paper")
+                interval = run.record()["config"]["trainer"]["interval"]
+                for number, score in enumerate(_scores(place, rank, seed), 1):
+                    step = number * interval
+                    run.append_evaluation({"step": step, "score": score, "returns": [score] * EPISODES, "seconds": 1.0})
+                    run.append_training(
+                        {"step": step, "seconds": 60.0, "steps_per_second": 9.0, "losses": {"diffusion_loss": 1 / step}}
+                    )
+                run.finish({"step": run.record()["config"]["trainer"]["steps"]})
+    maker.plan("all", table="all", profile="paper", source="d4rl")
+    return maker
+
+
+def _scores(place: int, rank: int, seed: int) -> Iterator[float]:
+    """A climb whose height depends on task, method and seed."""
+    for number in range(EVALUATIONS):
+        yield (20 + 3 * place + 2 * rank + seed) * (number + 1) / EVALUATIONS
+
+
+@pytest.mark.slow
+def test_a_thousand_runs(thousand: Any, tmp_path: Path) -> None:
+    """Limits on a quiet machine, held here as processor time."""
+    places = ["--ledger", str(thousand.ledger.root), "--out", str(tmp_path / "out")]
+    commands = {
+        "results.make_tables": ["--table", "all"],
+        "results.make_tables of the paper": ["--table", "1"],
+        "results.make_report": [],
+    }
+    for name, arguments in commands.items():
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURED, name.partition(" ")[0], *arguments, *places],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        measured = json.loads(done.stdout.splitlines()[-1])
+        print(f"{name}: {measured['seconds']:.1f} s, {measured['gibibytes']:.2f} GiB")
+        assert measured["status"] == 0
+        assert measured["seconds"] < 10
+        assert measured["gibibytes"] < 1
+        assert measured["loaded"] == []
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "1,000 runs: 1,000 finished" in page
