@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import stdev
+from functools import cached_property
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 
 from orchestration.ledger import Ledger, LedgerError, Record, RunFolder
@@ -45,7 +46,7 @@ class PlanFrames:
     record has none.
     """
 
-    @property
+    @cached_property
     def actings(self) -> dict[str, list[Acting]]:
         """For each method of the plan, how its runs were evaluated."""
         found = {
@@ -162,7 +163,9 @@ def _evaluations(run: RunFolder, reference_scores: Sequence[float]) -> list[Reco
 
 def _standard_error(returns: Sequence[float]) -> float:
     """Of the mean of an evaluation's returns, NaN for a single episode."""
-    return stdev(returns) / math.sqrt(len(returns)) if len(returns) > 1 else math.nan
+    if len(returns) < 2:
+        return math.nan
+    return float(np.std(np.asarray(returns, dtype=float), ddof=1)) / math.sqrt(len(returns))
 
 
 def _gap(run: RunFolder, status: str, lines: list[Record], facts: Record, is_pruned: bool) -> str:

@@ -23,7 +23,8 @@ from results.aggregates import (
     mean_over_tasks,
     probability_of_improvement,
 )
-from results.figures import write_curves
+from results.figure_style import save_figure
+from results.figures import draw_curves
 from results.frames import PlanFrames, read_plan
 from results.matching import FinishedRun
 from results.table_layout import is_turned
@@ -258,7 +259,7 @@ def _inflation(frames: PlanFrames) -> str:
 
 def _curves(frames: PlanFrames, protocol: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        picture = next(path for path in write_curves(frames, Path(folder), protocol) if path.suffix == ".svg")
+        picture = save_figure(draw_curves(frames, protocol), Path(folder) / "curves.svg")
         content = base64.b64encode(picture.read_bytes()).decode()
     # As an image: parts of one drawing could otherwise bear the names of another's.
     return f'<img alt="learning curves of {_text(frames.name)}" src="data:image/svg+xml;base64,{content}">'

@@ -4,7 +4,6 @@ import io
 import itertools
 import json
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 
 from erdp_core.tasks import EnvironmentSpec
-from orchestration.ledger import Ledger, LedgerError, append_line
+from orchestration.ledger import LedgerError, append_line
 from results.draw import draw_plan
 from results.frames import PlanFrames, read_plan
 from results.table_files import write_table
@@ -306,47 +305,6 @@ def test_footnotes_do_not_run_out_of_letters(maker: Any, count: int) -> None:
     assert marks[0] == "a"
     assert marks[26:28] == ["aa", "ab"][: max(0, count - 26)]
     assert len(set(marks)) == count
-
-
-def test_a_thousand_runs_in_seconds(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path / "runs", create=True)
-    methods = [f"method-{index}" for index in range(20)]
-    tasks = [f"task-{index}" for index in range(10)]
-    config = {
-        "trainer": {"steps": 20, "interval": 1},
-        "evaluation": {"episodes": 100},
-        "agent": {"candidates": 50},
-    }
-    evaluation = {
-        "returns": [0.123456789] * 100,
-        "seconds": 1.0,
-        "one_candidate": {"score": 1.0, "returns": [0.5] * 100},
-    }
-    # Written whole, as flushing each of 40,000 lines to disk would take minutes.
-    evaluations = "".join(
-        f"{json.dumps({'step': step, 'score': float(step), **evaluation})}\n" for step in range(1, 21)
-    )
-    cells = []
-    for task, method, seed in itertools.product(tasks, methods, range(5)):
-        run_id = f"{task}.{method}.seed{seed}"
-        cells.append({"task": task, "method": method, "seed": seed, "run_id": run_id, "gap": None})
-        folder = ledger.root / run_id
-        folder.mkdir()
-        record = {"task": task, "method": method, "source": "d4rl", "environment": {"name": "x"}, "versions": {}}
-        record["dataset"] = {"notes": []}
-        (folder / "run.json").write_text(json.dumps({**record, "config": config, "paper_config": config}))
-        (folder / "evaluations.jsonl").write_text(evaluations)
-        (folder / "finished.json").write_text("{}")
-    plan = {"table": "big", "profile": "paper", "source": "d4rl", "protocol": "last-k", "settings": []}
-    ledger.write_plan("big", {**plan, "tasks": tasks, "methods": methods, "seeds": list(range(5)), "cells": cells})
-    start = time.process_time()  # of this process: others share the cores
-    table = build_table(read_plan(ledger, "big", ledger.plans()["big"]))
-    paths = write_table(table, tmp_path / "out")
-    seconds = time.process_time() - start
-    assert len(table.cells) == 400
-    assert all(cell.scores == (18.0,) * 5 or cell.scores == (1.0,) * 5 for cell in table.cells.values())
-    assert all(path.stat().st_size for path in paths)
-    assert seconds < 10.0
 
 
 @pytest.mark.parametrize("missing", ["paper_config", "versions", "config", "dataset", "environment", "source"])
