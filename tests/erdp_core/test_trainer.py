@@ -50,6 +50,17 @@ def test_overlapped_intervals_are_the_same(failing: bool) -> None:
     np.testing.assert_equal(found[1], found[0])
 
 
+@pytest.mark.parametrize("overlapped", [False, True])
+def test_a_stop_on_the_way_changes_no_number(overlapped: bool) -> None:
+    whole = [[timeless(run) for run in interval] for interval in trainer([config()], [0]).intervals()]
+    stopped = trainer([config()], [0])
+    found = [[timeless(run) for run in interval] for interval in stopped.intervals(overlapped, until=8)]
+    assert stopped.step == 8
+    found += [[timeless(run) for run in interval] for interval in stopped.intervals(overlapped)]
+    np.testing.assert_equal(found, whole)
+    assert list(stopped.intervals(until=100)) == []
+
+
 def timeless(interval: RunInterval) -> list[Any]:
     """An interval's records without what the clock says."""
     records = [interval.training, interval.evaluation, interval.failure]

@@ -40,13 +40,14 @@ def test_workers_measure_what_the_ledger_does_not_know(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     runs = [made_run(seed, small_config(f"agent.M={M}")) for M in (2, 3) for seed in range(2)]
-    cluster.connect("local")
-    try:
+    with cluster.joined("local") as resources:
+        with cluster.joined("local") as within:
+            assert within == resources
+        assert ray.is_initialized()  # an inner one ends nothing
         costs = cluster.measured_costs(runs, ledger, "cpu", 1, grid)
         assert all(costs.knows(runs[start : start + 2]) for start in (0, 2))
         again = cluster.measured_costs(runs, ledger, "cpu", 1, grid)
-    finally:
-        ray.shutdown()
+    assert not ray.is_initialized()
     assert [again.measured(run) for run in runs] == [costs.measured(run) for run in runs]
     # Once, and not again.
     assert len(told(tmp_path)) == 1

@@ -103,6 +103,19 @@ def test_another_process_goes_on_to_the_same_end(
     assert [remains(folder) for folder in work(ledger, runs).folders] == undisturbed
 
 
+def test_a_stop_on_the_way_leaves_runs_to_go_on_with(
+    ledger: Ledger, runs: list[Run], undisturbed: list[list[Any]]
+) -> None:
+    pack = PackWork(ledger, runs, "cpu", until=8)
+    assert [(pack.advance().step, pack.advance().done)] == [(4, True)]
+    for folder in pack.folders:
+        assert folder.status == "started"
+        assert folder.checkpoints.steps() == [4, 8]
+    again = PackWork(ledger, runs, "cpu", until=8).advance()
+    assert (again.step, again.steps, again.done) == (8, 8, True)
+    assert [remains(folder) for folder in work(ledger, runs).folders] == undisturbed
+
+
 @pytest.mark.parametrize("damaged", [(0,), (1,), (0, 1)])
 def test_a_damaged_newest_checkpoint_costs_an_interval_and_no_number(
     ledger: Ledger, runs: list[Run], undisturbed: list[list[Any]], damaged: tuple[int, ...]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from erdp_core.errors import UserError
-from results.estimators import PROTOCOLS, cell_statistics, run_score
+from results.estimators import PROTOCOLS, cell_statistics, difference, run_score
 
 SCORES = [10.0, 40.0, 30.0, 20.0, 60.0, 50.0, 55.0]
 any_score = st.floats(-200, 200, allow_nan=False, width=32)
@@ -105,3 +105,30 @@ def test_statistics_agree_with_numpy_and_scipy(scores: list[float]) -> None:
 @given(st.lists(any_score, min_size=1, max_size=20).flatmap(lambda s: st.tuples(st.just(s), st.permutations(s))))
 def test_the_order_of_seeds_changes_nothing(pair: tuple[list[float], list[float]]) -> None:
     assert cell_statistics(pair[0]) == cell_statistics(pair[1])
+
+
+def test_a_difference_by_hand() -> None:
+    """Variances 4 and 16 of 3 and 3 scores: standard error sqrt(20 / 3), Welch's degrees 400 / 136 = 2.941."""
+    found = difference([52.0, 50.0, 54.0], [40.0, 36.0, 44.0])
+    assert found.mean == pytest.approx(12.0)
+    half = stats.t.ppf(0.975, 400 / 136) * math.sqrt(20 / 3)
+    assert found.low == pytest.approx(12 - half)
+    assert found.high == pytest.approx(12 + half)
+
+
+def test_differences_of_few_scores() -> None:
+    assert difference([1.0], [3.0, 4.0]).low is None
+    equal = difference([2.0, 2.0], [1.0, 1.0, 1.0])
+    assert (equal.mean, equal.low, equal.high) == (1.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="without scores"):
+        difference([], [1.0])
+
+
+@given(st.lists(any_score, min_size=2, max_size=8), st.lists(any_score, min_size=2, max_size=8))
+def test_a_difference_turned_round_is_its_negative(ours: list[float], theirs: list[float]) -> None:
+    there, back = difference(ours, theirs), difference(theirs, ours)
+    assert there.low is not None
+    assert there.high is not None
+    assert back.low == pytest.approx(-there.high, abs=1e-6)
+    assert there.low <= there.mean + 1e-6
+    assert there.mean <= there.high + 1e-6
