@@ -23,6 +23,8 @@ class MissingDataError(DataError):
 def suggestion(name: str, valid: Iterable[str]) -> str:
     """The ending of an error about an unknown name: the nearest valid name, or all of them."""
     names = sorted(valid)
-    same = [valid_name for valid_name in names if valid_name.lower() == name.lower()]
+    # Letters swapped or in the wrong case come before letters that are missing.
+    same = [valid_name for valid_name in names if sorted(valid_name.lower()) == sorted(name.lower())]
+    same.sort(key=lambda valid_name: valid_name.lower() != name.lower())
     close = same or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"valid names: {', '.join(names)}"

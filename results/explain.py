@@ -93,9 +93,8 @@ def _data(record: Record) -> str:
 def _environment(record: Record) -> str:
     options = ", ".join(f"{name}={value}" for name, value in record["environment"]["options"].items())
     mujoco = record["versions"].get("mujoco")
-    return (
-        record["environment"]["name"] + (f" ({options})" if options else "") + (f", MuJoCo {mujoco}" if mujoco else "")
-    )
+    name = record["environment"]["name"]
+    return f"{name}{f' ({options})' if options else ''}{f', MuJoCo {mujoco}' if mujoco else ''}"
 
 
 def _settings(record: Record) -> str:

@@ -86,9 +86,10 @@ def open_storage(place: str) -> BaseStorage:
 @contextmanager
 def storage_errors(place: str, *kinds: type[Exception]) -> Iterator[None]:
     """What a database tells within this, and errors of other kinds, is a UserError about the storage."""
+    expected: tuple[type[Exception], ...] = (SQLAlchemyError, *kinds)
     try:
         yield
-    except (SQLAlchemyError, *kinds) as error:
+    except expected as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"--storage {without_password(place)} cannot be used ({reason})") from None
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 SMOKE = "--profile smoke"
 # What makes a command small, and what it must print; for commands that are not run here, where they are.
 COMMANDS = {
-    "python -m erdp_core.data collect pointmaze-umaze": ("", "60000 rows"),
+    "python -m erdp_core.data collect pointmaze-umaze": ("--rows 6000", "6000 rows"),
     "python -m erdp_core.data collect antmaze-umaze-v0": ("--rows 400", "antmaze-medium-play-v0: 400 rows"),
     "python -m erdp_core.data collect --environment Hopper-v5": ("--rows 400", "400 rows"),
     "python -m erdp_core.data download antmaze": ("", "antmaze-large-diverse-v0"),

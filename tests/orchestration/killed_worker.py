@@ -160,7 +160,7 @@ def work(root: str, planned: list[Run], death: Death | None = None, interval: in
         death.arm()
     pack = PackWork(Ledger.open(root, create=True), planned, "cpu")
     if death:
-        death.tell(f"{pack.trainer.step if pack.trainer else pack.steps} ")
+        death.tell(f"{pack.trainer.step if pack.trainer else pack.steps}\n")
     while not pack.advance().done:
         intervals += 1
         if death and intervals == interval - 1:
@@ -182,12 +182,13 @@ def child(root: str, planned: list[Run], death: tuple[str, int, int] | None, sec
             os._exit(status)
     os.close(writing)
     with open(reading, "rb") as told:
-        step, _, where = told.read().decode().partition(" ")
+        # A timer may strike before the pack has told its step.
+        *step, where = told.read().decode().split("\n")
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-        return [kind, where, step]
+        return [kind, where, "".join(step)]
     if status == 0:
-        return ["alive", where, step]
+        return ["alive", where, "".join(step)]
     raise RuntimeError(f"a child ended with status {status}, at {death}")
 
 

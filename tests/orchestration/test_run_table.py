@@ -18,6 +18,7 @@ from erdp_core.data.collect import collect_pointmaze
 from erdp_core.tasks import get_task
 from orchestration import run_table
 from orchestration.ledger import Ledger
+from tests.ray_processes import training_processes
 
 SCRIPT = Path(__file__).parents[2] / "orchestration" / "run_table.py"
 TASKS = ["pointmaze-umaze", "pointmaze-medium"]
@@ -128,14 +129,6 @@ def undisturbed(environment: dict[str, str], tmp_path_factory: pytest.TempPathFa
     return ledger
 
 
-def command_line(process: psutil.Process) -> str:
-    """Nothing of one that has ended."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
-
-
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_kill_9_loses_an_interval_at_most(
     environment: dict[str, str], tmp_path: Path, undisturbed: Path, victim: str
@@ -146,19 +139,18 @@ def test_kill_9_loses_an_interval_at_most(
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     wait_for(lambda: len(list(ledger.glob("*/checkpoints/step-*.pt"))) >= 3, process)
-    family = psutil.Process(process.pid).children(recursive=True)
+    workers = training_processes(process.pid)
+    assert workers
     if victim == "driver":
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        psutil.wait_procs(family, timeout=60)
+        assert not psutil.wait_procs(workers, timeout=60)[1]
         done = {folder.run_id for folder in Ledger(ledger).runs() if folder.status == "finished"}
         assert len(done) < 4
         result = run(environment, arguments(ledger, *LONGER))
         assert result.returncode == 0, result.stderr
         assert f"{len(done)} done, {4 - len(done)} to train" in result.stdout
     else:
-        workers = [child for child in family if child.is_running() and "Trainable" in " ".join(child.cmdline())]
-        assert workers
         os.kill(workers[0].pid, signal.SIGKILL)
         output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output

@@ -1,17 +1,12 @@
 """The report: whole in one file, every cell leads to its runs, and fast on a large ledger."""
 
-import itertools
-import json
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from erdp_core.tasks import TABLES
 from results import make_report
 from results.report import report
 
@@ -101,41 +96,3 @@ def test_the_command(mazes: Any, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "report.html")
     assert make_report.main([*out, "--protocol", "lats"]) == 2
     assert "did you mean 'last'" in capsys.readouterr().err
-
-
-def test_a_thousand_runs_in_seconds(maker: Any, tmp_path: Path) -> None:
-    """Without torch and ray, within a gibibyte."""
-    maker.run("hopper-medium-v2", "erdp", 0, [float(step) for step in range(20)], losses=[0.1] * 20)
-    [folder] = maker.ledger.runs()
-    record = folder.record()
-    # Copies on disk, as flushing each of their lines would take a minute.
-    files = {path.name: path.read_bytes() for path in folder.path.iterdir() if path.is_file()}
-    for task, value, seed in itertools.product(TABLES["all"][:10], range(20), range(5)):
-        run_id = f"{task}.erdp.seed{seed}.{value}"
-        config = {**record["config"], "agent": {**record["config"]["agent"], "alpha": value / 100}}
-        copy = maker.ledger.root / run_id
-        copy.mkdir()
-        own = json.dumps({**record, "run_id": run_id, "task": task, "seed": seed, "config": config}).encode()
-        for name, content in {**files, "run.json": own}.items():
-            (copy / name).write_bytes(content)
-        maker.cells.append(
-            {"task": task, "method": f"alpha = {value / 100}", "seed": seed, "run_id": run_id, "gap": None}
-        )
-    del maker.cells[0]
-    assert len(maker.cells) == 1_000
-    maker.plan()
-    program = (
-        "import json, resource, sys, time; start = time.process_time(); from results import make_report, make_tables;"
-        "arguments = ['--ledger', sys.argv[1], '--out', sys.argv[2]];"
-        "assert make_report.main(arguments) == 0; assert make_tables.main(arguments) == 0;"
-        "print(json.dumps([time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,"
-        " sorted({'torch', 'ray'} & set(sys.modules))]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(maker.ledger.root), str(tmp_path / "out")],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    seconds, gibibytes, heavy = json.loads(done.stdout.splitlines()[-1])
-    assert heavy == []
-    assert gibibytes < 1
-    assert seconds < 20  # both commands, on a busy machine; each is asked to take 10

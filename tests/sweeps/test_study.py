@@ -59,8 +59,8 @@ def test_a_search_comes_nearer_and_knows_its_best(make_study: MakeStudy) -> None
     best = study.best
     assert best is not None
     assert best.value == max(trial["value"] for trial in study.record())
-    early, late = (sum(abs(float(one[0].partition("=")[2]) - 0.1) for one in part) for part in (found[1:6], found[-5:]))
-    assert late < early
+    distances = [abs(math.log10(float(setting.partition("=")[2])) + 1) for [setting] in found]
+    assert sum(distances[-5:]) < sum(distances[1:6])
     assert study.batch(2, 20) == []  # the same number again adds nothing
 
 

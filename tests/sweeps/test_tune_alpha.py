@@ -20,6 +20,7 @@ from orchestration import run_table
 from orchestration.ledger import Ledger
 from results.study_figures import write_study_figure
 from sweeps import tune_alpha
+from tests.ray_processes import training_processes
 
 SCRIPT = Path(__file__).parents[2] / "sweeps" / "tune_alpha.py"
 SMALL = ("--tasks", "pointmaze-umaze", "--profile", "smoke", "--set", "trainer.steps=60")
@@ -91,11 +92,10 @@ def test_a_killed_search_goes_on_to_the_same_trials(tmp_path: Path, capsys: pyte
     for line in driver.stderr:
         if "finished" in line:  # the first rung
             break
-    children = psutil.Process(driver.pid).children(recursive=True)
+    workers = training_processes(driver.pid)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait(10)
-    psutil.wait_procs(children, timeout=30)
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not psutil.wait_procs(workers, timeout=60)[1]
     capsys.readouterr()
     assert tune_alpha.main([*USUAL, "--ledger", str(killed)]) == 0
 

@@ -27,7 +27,7 @@ from erdp_core.tasks import get_task
 from tests.erdp_core.data.breaking_server import PROGRAM, Behaviour, damaged_end, deaf_address, hopper, serving, start
 
 TASK = get_task("hopper-medium-v2")
-QUICK = Patience(contact_seconds=1.0, stall_seconds=0.3, attempts=3, pause_seconds=0.01)
+QUICK = Patience(contact_seconds=1.0, stall_seconds=1.0, attempts=3, pause_seconds=0.01)
 ONCE = Patience(attempts=1)
 HALF = 300_000
 PAGE = b"<!DOCTYPE html><html><body>Please sign in</body></html>" * 200
