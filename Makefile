@@ -25,7 +25,7 @@ table: setup
 	"$(RUN)" orchestration/run_table.py --table pointmaze --profile quick --methods erdp,bc-diffusion --seeds 3
 
 test: setup
-	"$(RUN)" -m pytest -n 2 --dist loadfile --max-worker-restart 0 -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
+	"$(RUN)" -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 test-slow: setup
 	"$(RUN)" -m pytest -m "slow or faults"

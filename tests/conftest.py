@@ -21,6 +21,15 @@ if "CI" not in os.environ:  # there hypothesis has a profile of its own: the sam
     hypothesis.settings.load_profile("busy machine")
 
 
+LONGEST = ("test_readme.py", "test_run_table.py", "test_tune_alpha.py")
+"""These files begin first, the longest of all ahead, and the others fill the cores that they leave."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes the ledger, tracker, datasets or cache of whoever runs it."""

@@ -1,5 +1,7 @@
 """The search for alpha against real Ray, real MLflow and real environments: whole, after kill -9, and its mistakes."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -17,6 +19,7 @@ from erdp_core.data.collect import collect_pointmaze
 from erdp_core.errors import UserError
 from erdp_core.tasks import get_task
 from orchestration import run_table
+from orchestration.cluster import joined
 from orchestration.ledger import Ledger
 from results.study_figures import write_study_figure
 from sweeps import tune_alpha
@@ -28,11 +31,23 @@ USUAL = (*SMALL, "--trials", "3", "--batch", "2", "--seeds", "2", "--tuning-seed
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _data(tmp_path_factory: pytest.TempPathFactory) -> object:
+def _data_and_ray(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """Small data, and one start of Ray for all searches of this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
         collect_pointmaze(get_task("pointmaze-umaze"), rows=800)
-        yield
+        with joined("local"):  # whose workers have the environment as it is now
+            yield
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The ledger of a search made whole, after a table that has the default's runs; and what it printed."""
+    root = tmp_path_factory.mktemp("searched") / "runs"
+    assert run_table.main(["--table", "pointmaze", *SMALL, "--seeds", "2", "--ledger", str(root)]) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert tune_alpha.main([*USUAL, "--ledger", str(root)]) == 0
+    return root, printed.getvalue()
 
 
 def trials_of(root: Path) -> list[dict[str, Any]]:
@@ -42,12 +57,8 @@ def trials_of(root: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_search_whole_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = tmp_path / "runs"
-    assert run_table.main(["--table", "pointmaze", *SMALL, "--seeds", "2", "--ledger", str(root)]) == 0
-    capsys.readouterr()
-    assert tune_alpha.main([*USUAL, "--ledger", str(root)]) == 0
-    printed = capsys.readouterr().out
+def test_a_search_whole_and_again(searched: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    root, printed = searched
     trials = trials_of(root)
     assert trials[0]["settings"] == ["agent.alpha=0.01"]
     assert len({tuple(trial["settings"]) for trial in trials}) == len(trials) == 3
@@ -78,9 +89,8 @@ def test_a_search_whole_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[
     ]
 
 
-def test_a_killed_search_goes_on_to_the_same_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert tune_alpha.main([*USUAL, "--ledger", str(whole)]) == 0
+def test_a_killed_search_goes_on_to_the_same_trials(searched: tuple[Path, str], tmp_path: Path) -> None:
+    (whole, _), killed = searched, tmp_path / "killed"
     driver = subprocess.Popen(
         [sys.executable, str(SCRIPT), *USUAL, "--ledger", str(killed)],
         stdout=subprocess.DEVNULL,
@@ -96,7 +106,6 @@ def test_a_killed_search_goes_on_to_the_same_trials(tmp_path: Path, capsys: pyte
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait(10)
     assert not psutil.wait_procs(workers, timeout=60)[1]
-    capsys.readouterr()
     assert tune_alpha.main([*USUAL, "--ledger", str(killed)]) == 0
 
     def timeless(root: Path) -> list[dict[str, Any]]:
