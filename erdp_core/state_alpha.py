@@ -25,7 +25,7 @@ WIDTH = 32
 
 
 class StateAlpha(Trained):
-    """A network of each of R runs from a state to a positive number; it begins near the config's alpha everywhere."""
+    """A network of each of R runs from a state to a positive number; it begins at the config's alpha everywhere."""
 
     def __init__(
         self,
@@ -41,8 +41,10 @@ class StateAlpha(Trained):
         super().__init__("alpha", "alpha_lr", self.network.shapes, self.network.initialise, configs, seeds, device)
         self._target = action_size * numbers(configs, "entropy_target", device)
         with torch.no_grad():
-            # softplus(bias) = alpha
-            self.weights["bias_2"].add_(torch.log(torch.expm1(numbers(configs, "alpha", device))).unsqueeze(1))
+            self.weights["weight_2"].zero_()
+            alpha = numbers(configs, "alpha", device).unsqueeze(1)
+            # softplus of it is alpha; expm1 of a positive number would overflow.
+            self.weights["bias_2"].copy_(alpha + torch.log(-torch.expm1(-alpha)))
 
     def __call__(self, observations: Tensor) -> Tensor:
         """alpha(s), [R, B], of states [R, B, O]; with gradients at the network."""

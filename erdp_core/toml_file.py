@@ -23,6 +23,8 @@ def read_toml(path: Path, kind: str, read: Callable[[Mapping[str, Any]], T]) -> 
         raise UserError(f"{path} cannot be read: {error}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is no TOML: it is not text in UTF-8") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise UserError(f"{path} cannot be read: {error}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except FileNotFoundError:
@@ -37,8 +39,8 @@ def check_keys(content: Mapping[str, Any], known: tuple[str, ...], prefix: str =
 
 
 def text(content: Mapping[str, Any], key: str) -> str:
-    """A key's value. Raises UserError where it is no text, or empty."""
-    if not isinstance(content[key], str) or not content[key]:
+    """A key's value. Raises UserError where it is no text, empty, or has characters that cannot be printed."""
+    if not isinstance(content[key], str) or not content[key] or not content[key].isprintable():
         raise UserError(f"{key}={content[key]!r} is no text")
     return str(content[key])
 

@@ -261,6 +261,8 @@ class Ledger:
         """What fails on the way to disk within this is a StorageError."""
         try:
             yield
+        except BrokenPipeError:  # of what is printed
+            raise
         except OSError as error:
             raise StorageError(storage_message(self.root, error)) from error
 

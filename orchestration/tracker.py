@@ -60,7 +60,10 @@ class TrackerError(UserError):
 
 def without_password(uri: str) -> str:
     """A URI that may be shown."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # no URI: nothing of it is shown
+        return "***"
     if parts.password is None:
         return uri
     return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))

@@ -12,5 +12,5 @@ def write_result(path: Path, content: bytes) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, content)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): name another folder with --out") from None
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another folder") from None
     return path

@@ -93,7 +93,7 @@ class RunsByConfig:
         for folder in ledger.runs():
             if folder.status == "finished":
                 record = folder.record()
-                key = record["task"], record["method"], _key(record["config"])
+                key = record["task"], record["method"], _key(_whole_config(record))
                 found._runs.setdefault(key, []).append(FinishedRun(folder, record))
                 found.tasks[record["task"]] = None
         return found
@@ -124,6 +124,10 @@ def _rank(source: str) -> int:
 
 
 def _key(config: Mapping[str, Any]) -> str:
-    """A config apart from its precision, which run records keep elsewhere."""
-    trainer = {name: value for name, value in config["trainer"].items() if name != "precision"}
-    return json.dumps({**config, "trainer": trainer}, sort_keys=True)
+    return json.dumps(config, sort_keys=True)
+
+
+def _whole_config(record: Record) -> dict[str, Any]:
+    """A run's config with its precision, which records keep elsewhere."""
+    config = record["config"]
+    return {**config, "trainer": {**config["trainer"], "precision": record["precision"]}}

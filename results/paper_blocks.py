@@ -26,6 +26,8 @@ class MeasuredCell:
 
     runs: tuple[FinishedRun, ...] = ()
     scores: tuple[float, ...] = ()
+    has_others: bool = False
+    """Whether the ledger has runs of its settings, these or others."""
 
     @property
     def statistics(self) -> CellStatistics | None:
@@ -70,6 +72,8 @@ class MeasuredPart:
         cell, printed = self.cells[task, column], self.part.printed(task, column)[0]
         if cell.statistics is None or printed is None or not cell.is_comparable:
             return None
+        if column.printed_protocol != self.protocol_of(column):
+            return None
         return cell.statistics.mean - printed
 
 
@@ -102,13 +106,15 @@ def _measured(table: PaperTable, part: PaperPart, runs: RunsByConfig, profile: s
 
 
 def _cell(runs: Sequence[FinishedRun], origin: Origin | None, protocol: str) -> MeasuredCell:
+    of_origin = [run for run in runs if run.origin == origin]
+    newest = max((run.record["algorithm_version"] for run in of_origin), default=0)
     by_seed: dict[int, tuple[FinishedRun, float]] = {}
-    for run in sorted(runs, key=lambda run: int(run.record["algorithm_version"])):
-        score = run.score(protocol) if run.origin == origin else None
+    for run in of_origin:
+        score = run.score(protocol) if run.record["algorithm_version"] == newest else None
         if score is not None:
             by_seed[run.record["seed"]] = run, score
     in_order = [by_seed[seed] for seed in sorted(by_seed)]
-    return MeasuredCell(tuple(run for run, _ in in_order), tuple(score for _, score in in_order))
+    return MeasuredCell(tuple(run for run, _ in in_order), tuple(score for _, score in in_order), bool(runs))
 
 
 def blocks(measured: MeasuredPart) -> dict[str, PrintedTable]:
@@ -160,17 +166,28 @@ def _measured_block(measured: MeasuredPart) -> PrintedTable:
         if len(common) > 1
         for cells in [[measured.cells[task, column] for task in common]]
     ]
-    has_gaps = any(not cell.scores for cell in measured.cells.values())
-    profile = f"--profile {measured.profile}"
     return PrintedTable(
         title=_title(measured, "measured here, mean ± sample standard deviation over seeds (number of seeds)"),
         label_heads=("task", ORIGIN),
         head=[column.head for column in columns],
         rows=rows,
         average=((f"Average of {len(common)} of {len(measured.tasks)} tasks", ""), averages) if averages else None,
-        footnotes=[("a", f"not trained: python {measured.part.command} {profile}")] if has_gaps else [],
+        footnotes=_why_gaps(measured),
         remarks=list(_remarks(measured)),
     )
+
+
+def _why_gaps(measured: MeasuredPart) -> list[tuple[str, str]]:
+    gaps = {key: cell.has_others for key, cell in measured.cells.items() if not cell.scores}
+    untrained = {task for (task, _), has_others in gaps.items() if not has_others}
+    found = []
+    if untrained:
+        own = [task for task in measured.tasks if task in untrained and task not in measured.part.tasks]
+        tasks = f" --tasks {' '.join(own)}" if own and untrained <= {*own} else ""
+        found.append(("a", f"not trained: python {measured.part.command}{tasks} --profile {measured.profile}"))
+    if any(gaps.values()):
+        found.append(("b", "trained on other data than most of its row, or its scores are not finite"))
+    return found
 
 
 def _remarks(measured: MeasuredPart) -> Iterator[str]:
@@ -186,8 +203,8 @@ def _remarks(measured: MeasuredPart) -> Iterator[str]:
         measured.difference(task, column) is not None for task in measured.tasks for column in measured.columns
     ):
         yield (
-            "Nothing here may be set beside the printed numbers, which are of profile paper, D4RL's data and its "
-            "environments."
+            "Nothing here may be set beside the printed numbers, which are of profile paper, D4RL's data, its "
+            "environments and protocols of their own."
         )
 
 
@@ -198,7 +215,7 @@ def _origin_text(origin: Origin | None) -> str:
 def _measured_cell(cell: MeasuredCell) -> PrintedCell:
     found = cell.statistics
     if found is None:
-        return PrintedCell(GAP, mark="a")
+        return PrintedCell(GAP, mark="b" if cell.has_others else "a")
     return PrintedCell(number(found.mean), "" if found.std is None else f"± {number(found.std)}", f"({found.n})")
 
 
@@ -215,8 +232,8 @@ def _differences(measured: MeasuredPart) -> PrintedTable | None:
         average=((f"Average of {len(values)} tasks",), [_signed(mean) for mean in averages]),
         footnotes=[],
         remarks=[
-            "Of runs of profile paper on D4RL's data in its environments only. The printed numbers of other methods "
-            "than ERDP are of other protocols: see above.",
+            "Of runs of profile paper on D4RL's data in its environments, by the protocol of the printed number alone: "
+            "the best in training for ERDP, chosen offline for Diffusion-QL; the others' are mixed.",
         ],
     )
 

@@ -151,11 +151,11 @@ def _training_seconds(run: FinishedRun) -> float:
 
 
 def _evaluation_seconds(run: FinishedRun) -> float:
-    """Of an episode, with one candidate or with several."""
+    """Of an episode, with one candidate or with several; NaN where there is none."""
     episodes = sum(
         len(line["returns"]) + len(line.get("one_candidate", {}).get("returns", ())) for line in run.evaluations
     )
-    return float(sum(line["seconds"] for line in run.evaluations)) / episodes
+    return float(sum(line["seconds"] for line in run.evaluations)) / episodes if episodes else math.nan
 
 
 def _mean_text(values: Sequence[float]) -> str:

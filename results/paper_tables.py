@@ -32,6 +32,11 @@ class PaperColumn:
         """The file's name for it."""
         return self.printed or self.head
 
+    @property
+    def printed_protocol(self) -> str | None:
+        """Protocol of the printed numbers; None where it is none of ours, or not one alone."""
+        return self.protocol or {"erdp": "paper", "diffusion-ql": "offline"}.get(self.method or "")
+
 
 @dataclass(frozen=True)
 class PaperPart:

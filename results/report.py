@@ -244,7 +244,9 @@ def _readings(frames: PlanFrames, table: Table) -> str:
 
 def _inflation(frames: PlanFrames) -> str:
     curves, spreads = [], []
-    for _, group in frames.evaluations[frames.evaluations["acting"] == "candidates"].groupby("run_id", sort=False):
+    # Columns of equal settings share runs.
+    evaluations = frames.evaluations[frames.evaluations["acting"] == "candidates"].drop_duplicates(["run_id", "step"])
+    for _, group in evaluations.groupby("run_id", sort=False):
         curves.append(group["score"].to_numpy(dtype=float))
         spreads.append(float(np.sqrt(np.mean(np.square(group["standard_error"].to_numpy(dtype=float))))))
     if not curves or not np.isfinite(spreads).all():

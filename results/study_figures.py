@@ -91,4 +91,4 @@ def _bars(axes: Axes, importances: Mapping[str, float]) -> None:
     in_order = sorted(importances.items(), key=lambda item: item[1])
     bars = axes.barh([name.rpartition(".")[2] for name, _ in in_order], [share for _, share in in_order], color=BLUE)
     axes.bar_label(bars, [f" {share:.0%}" for _, share in in_order])
-    axes.set(title="importance", xlabel="share of the values' variance", xlim=(0, 1.15))
+    axes.set(title="importance", xlabel="telling the best trials from the others", xlim=(0, 1.15))

@@ -32,10 +32,14 @@ class Range:
         return self.key.rpartition(".")[2]
 
     def proposed(self, trial: Trial) -> str:
-        """What a trial proposes, as `--set` takes it: `agent.alpha=0.01234`."""
+        """What a trial proposes: `agent.alpha=0.01234`."""
         if self.is_whole:
-            return f"{self.key}={trial.suggest_int(self.key, int(self.low), int(self.high), log=self.is_log)}"
-        return f"{self.key}={trial.suggest_float(self.key, self.low, self.high, log=self.is_log):.{DIGITS}g}"
+            return self.setting(trial.suggest_int(self.key, int(self.low), int(self.high), log=self.is_log))
+        return self.setting(trial.suggest_float(self.key, self.low, self.high, log=self.is_log))
+
+    def setting(self, value: float) -> str:
+        """A value as `--set` takes it."""
+        return f"{self.key}={int(value) if self.is_whole else f'{value:.{DIGITS}g}'}"
 
 
 def parse_space(texts: Sequence[str], method: str) -> tuple[Range, ...]:

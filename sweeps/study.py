@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,22 +17,23 @@ from types import TracebackType
 from typing import Any, Self
 
 import optuna
+from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.importance import get_param_importances
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from erdp_core.command_line import user_path
 from erdp_core.errors import UserError
-from orchestration.ledger import Record
+from orchestration.ledger import Record, write_file
 from orchestration.tracker import without_password
 from sweeps.search_space import Range
 
 FIRST_TRIALS = 4
-"""Drawn at random, and all of them trained to the end."""
+"""What is proposed first, then drawn at random; all of them trained to the end."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 STATES = {
     TrialState.WAITING: "waiting",
@@ -75,18 +77,43 @@ def open_storage(place: str) -> BaseStorage:
     if re.match(r"sqlite(\+\w+)?:", place):
         raise UserError(f"--storage {place}: SQLite is not made for several drivers: name a journal file or Postgres")
     if "://" in place:
-        with storage_errors(place, ImportError, ValueError):
+        with storage_errors(place, ImportError, ValueError, RuntimeError):
             return RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
     path = user_path(place).absolute()
     with storage_errors(place, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
+        is_journal = _mended(path)
+    try:
+        if is_journal:
+            return JournalStorage(JournalFileBackend(str(path)))
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError):  # Optuna checks nothing
+        pass
+    raise UserError(f"--storage {place} is no journal of a search: name another file")
+
+
+def _mended(path: Path) -> bool:
+    """Whether a file is a journal, or is not there. The end of a line that was not written whole is taken off.
+
+    Optuna would write the next line right behind it, and could read neither.
+    """
+    if not path.exists():
+        return True
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    try:
+        content = path.read_bytes()
+        is_journal = not content or content.startswith(b'{"op_code"')
+        if is_journal:
+            os.truncate(path, content.rfind(b"\n") + 1)
+        return is_journal
+    finally:
+        lock.release()
 
 
 @contextmanager
 def storage_errors(place: str, *kinds: type[Exception]) -> Iterator[None]:
     """What a database tells within this, and errors of other kinds, is a UserError about the storage."""
-    expected: tuple[type[Exception], ...] = (SQLAlchemyError, *kinds)
+    expected: tuple[type[Exception], ...] = (SQLAlchemyError, OptunaError, *kinds)
     try:
         yield
     except expected as error:
@@ -101,7 +128,10 @@ class Study:
     """
 
     def __init__(self, name: str, storage: BaseStorage, ranges: Sequence[Range], drivers: Path) -> None:
-        """drivers: a folder that all drivers share, for their locks."""
+        """drivers: a folder that all drivers share, for their locks.
+
+        Raises UserError where the storage has the study of other drivers, whose locks are elsewhere.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.ranges = tuple(ranges)
         self._study = optuna.create_study(
@@ -112,11 +142,26 @@ class Study:
             load_if_exists=True,
         )
         self._drivers = drivers
+        with self._alone():
+            self._check_is_shared()
         self._token = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._lock: int | None = None
 
+    def _check_is_shared(self) -> None:
+        """Raise UserError unless the study is this folder's: drivers of another one would take one another for dead."""
+        name = self._drivers / "name"
+        if not name.exists():
+            write_file(name, uuid.uuid4().hex.encode())
+        own = name.read_text()
+        if "drivers" not in self._study.user_attrs:
+            self._study.set_user_attr("drivers", own)
+        if self._study.user_attrs["drivers"] != own:
+            raise UserError(
+                f"--storage has the search {self._study.study_name} of another ledger: name that one with --ledger, or "
+                "another storage"
+            )
+
     def __enter__(self) -> Self:
-        self._drivers.mkdir(parents=True, exist_ok=True)
         self._lock = self._taken(self._token)
         return self
 
@@ -242,11 +287,18 @@ class Study:
         return max(finished, key=lambda trial: (trial.value, -trial.number)) if finished else None
 
     def importances(self) -> dict[str, float]:
-        """Share of the values' variance that each setting explains; empty where there is nothing to compare."""
+        """How well each setting tells the best trials from the others (PED-ANOVA), as shares of all of them.
+
+        Empty where there is nothing to compare.
+        """
         values = {trial.value for trial in self.trials if trial.state == TrialState.COMPLETE}
         if len(self.ranges) < 2 or len(values) < FIRST_TRIALS:
             return {}
-        return get_param_importances(self._study)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # of `normalize`
+            found = get_param_importances(self._study, normalize=False)
+        total = sum(found.values())
+        return {name: value / total for name, value in found.items()} if total > 0 else {}
 
     def record(self) -> list[Record]:
         """Every trial as plain values: number, state, settings, params, value, reports by step, hours, failure."""

@@ -31,7 +31,7 @@ from results.study_figures import write_study_figure
 from results.table_files import write_table
 from results.tables import Column as TableColumn
 from results.tables import Table, build_table
-from sweeps.search_space import DEFAULT_SPACE, DIGITS, Range, parse_space
+from sweeps.search_space import DEFAULT_SPACE, Range, parse_space
 from sweeps.study import Proposal, Study, open_storage, settings_text, storage_errors, trial_label
 
 TABLE = "tune"
@@ -101,7 +101,7 @@ class Search:
         self._tuning = dataclasses.replace(options, seeds=tuple(tuning_seeds))
         for one in self.ranges:
             for end in (one.low, one.high):
-                self._config(options.tasks[0], f"{one.key}={end:g}")
+                self._config(options.tasks[0], one.setting(end))
         self._trainer = self._config(options.tasks[0]).trainer
         for task in options.tasks[1:]:
             other = self._config(task).trainer
@@ -111,10 +111,16 @@ class Search:
                     f"{self._trainer.interval:,}, {task} {other.steps:,} in intervals of {other.interval:,}: search "
                     "them apart, or set trainer.steps and trainer.interval with --set"
                 )
+        for one, values in self._defaults_by_task():
+            if len(set(values.values())) > 1:
+                texts = ", ".join(f"{value:g} for {task}" for task, value in values.items())
+                raise UserError(f"the default of {one.key} is {texts}: search them apart")
         self._base = plan_of(self._tuning, [Column(self.method, self.method, (ONE_WAY,))])
         if self._base.gaps:
             raise UserError(self._base.gaps[0])
-        definition = [self._base.name, [dataclasses.astuple(one) for one in self.ranges]]
+        # Runs are named by what determines their results: data, settings, version of the method.
+        run_ids = [run.run_id for run in self._base.runs]
+        definition = [self._base.name, run_ids, [dataclasses.astuple(one) for one in self.ranges]]
         digest = hashlib.sha256(json.dumps(definition).encode()).hexdigest()[:6]
         self.name = f"{TABLE}-{'-'.join(one.symbol for one in self.ranges)}-{options.profile}-{digest}"
 
@@ -162,9 +168,12 @@ class Search:
                     return 0
                 return self._compare(study, ledger)
 
+    def _defaults_by_task(self) -> list[tuple[Range, dict[str, float]]]:
+        agents = {task: dataclasses.asdict(self._config(task).agent) for task in self.options.tasks}
+        return [(one, {task: agent[one.symbol] for task, agent in agents.items()}) for one in self.ranges]
+
     def _defaults(self) -> list[tuple[Range, float]]:
-        agent = dataclasses.asdict(self._config(self.options.tasks[0]).agent)
-        return [(one, agent[one.symbol]) for one in self.ranges]
+        return [(one, values[self.options.tasks[0]]) for one, values in self._defaults_by_task()]
 
     def _search(self, study: Study, ledger: Ledger, tracker: BackgroundTracker, trials: int, size: int) -> None:
         batch = study.batch(size, trials)
@@ -296,6 +305,7 @@ class Search:
 
     def _compare(self, study: Study, ledger: Ledger) -> int:
         """Train the best and the default with the seeds for reporting, and say what the search was worth."""
+        self._plan(study, ledger)  # which a search that was complete before has not written
         trials, best = study.record(), study.best
         states = [trial["state"] for trial in trials]
         print(
@@ -305,7 +315,7 @@ class Search:
         if best is None:
             raise UserError("no trial has finished: see above why, and search another --space")
         tuned = tuple(best.user_attrs["settings"])
-        default = tuple(f"{one.key}={value:.{DIGITS}g}" for one, value in self._defaults())
+        default = tuple(one.setting(value) for one, value in self._defaults())
         print(f"best: trial {best.number}, {settings_text(tuned)}: {best.value:.1f} with the seeds that tuned")
         columns = [Column(f"default, {settings_text(default)}", self.method)]
         if tuned != default:
@@ -323,7 +333,8 @@ class Search:
             print(f"  gain: {gain.mean:+.1f}{interval}")
         elif len(columns) == 1:
             print("  the default is the best that was found")
-        episodes = sum(_episodes(ledger, cell["run_id"]) for cell in ledger.plans()[self.name]["cells"])
+        run_ids = {cell["run_id"] for cell in ledger.plans()[self.name]["cells"]}
+        episodes = sum(_episodes(ledger, run_id) for run_id in run_ids)
         hours = sum(trial["hours"] for trial in trials)
         print(f"the search took {counted(episodes, 'episode')} of evaluation and {hours:.2f} hours")
         for path in sorted((ledger.root / "tables" / self.name).glob("*-search.*")):

@@ -38,9 +38,14 @@ class LedgerMaker:
         failure: Mapping[str, Any] | None = None,
         settings: Sequence[str] = (),
         environment: EnvironmentSpec | None = None,
+        changes: Mapping[str, Any] | None = None,
     ) -> RunFolder:
-        """A run of the plan with the evaluations given, one an interval, and the status given."""
-        distinct = "".join(f".{setting.replace('=', '-')}" for setting in settings)
+        """A run of the plan with the evaluations given, one an interval, and the status given.
+
+        changes: of its record.
+        """
+        changed = [f"{name}={value}" for name, value in (changes or {}).items()]
+        distinct = "".join(f".{setting.replace('=', '-')}" for setting in (*settings, *changed))
         run_id = f"{task}.{method}.seed{seed}.{profile}{distinct}"
         self.cells.append({"task": task, "method": method, "seed": seed, "run_id": run_id, "gap": None})
         run = self.ledger.run(run_id)
@@ -64,6 +69,7 @@ class LedgerMaker:
                 "paper_config": resolve(get_task(task), method, "paper").to_dict(),
                 "seed": seed,
                 "versions": {"mujoco": "3.11.0"},
+                **(changes or {}),
             }
         )
         interval = config["trainer"]["interval"]

@@ -70,6 +70,51 @@ def test_runs_are_found_by_their_config(maker: Any) -> None:
     assert set(blocks(part)) == {"printed", "measured"}
 
 
+def test_runs_of_another_precision_or_version_are_not_mixed_in(maker: Any) -> None:
+    task = "antmaze-medium-play-v0"
+    for seed, score in enumerate((80.0, 90.0)):
+        maker.run(task, "erdp", seed, [score], profile="paper", changes={"algorithm_version": 2})
+    maker.run(task, "erdp", 2, [10.0], profile="paper")
+    maker.run(task, "erdp", 0, [20.0], profile="paper", changes={"precision": "bfloat16", "algorithm_version": 2})
+    [part] = measured_parts(PAPER_TABLES[2], RunsByConfig.of(maker.ledger), "paper", "paper")
+    [erdp] = [column for column in part.columns if column.head == "ERDP"]
+    assert part.cells[task, erdp].scores == (80.0, 90.0)
+
+
+def test_numbers_of_other_protocols_are_not_subtracted(maker: Any) -> None:
+    task = "antmaze-medium-play-v0"
+    for method in ("erdp", "diffusion-ql", "iql"):
+        maker.run(task, method, 0, [60.0, 50.0], losses=[0.2, 0.1], profile="paper", source="d4rl")
+    runs = RunsByConfig.of(maker.ledger)
+
+    def differences(protocol: str) -> dict[str, float]:
+        [part] = measured_parts(PAPER_TABLES[2], runs, "paper", protocol)
+        found = {column.head: part.difference(task, column) for column in part.columns}
+        return {head: value for head, value in found.items() if value is not None}
+
+    assert differences("paper") == {"ERDP": pytest.approx(60 - 91.4)}
+    assert differences("offline").keys() == {"Diff-QL"}
+    assert differences("last") == {}
+
+
+def test_a_gap_says_whether_anything_was_trained(maker: Any) -> None:
+    task = "antmaze-medium-play-v0"
+    for seed in (0, 1):
+        maker.run(task, "erdp", seed, [70.0], profile="quick", source="local")
+    maker.run(task, "iql", 0, [60.0], profile="quick", source="d4rl")
+    [part] = measured_parts(PAPER_TABLES[2], RunsByConfig.of(maker.ledger), "quick", "paper")
+    text = markdown_of(blocks(part)["measured"])
+    assert "trained on other data than most of its row" in text
+    for M in (1, 2):
+        maker.run("pointmaze-medium", "erdp", 0, [50.0], settings=[f"agent.M={M}"])
+    for own in PAPER_TABLES[7].parts[0].tasks:
+        for M in (1, 2, 4, 16, 64):
+            maker.run(own, "erdp", 0, [50.0], settings=[f"agent.M={M}"])
+    [part] = measured_parts(PAPER_TABLES[7], RunsByConfig.of(maker.ledger), "quick", "paper")
+    text = markdown_of(blocks(part)["measured"])
+    assert "not trained: python sweeps/run_ablation.py --ablation critics --tasks pointmaze-medium" in text
+
+
 def test_only_what_is_of_the_papers_setting_is_set_beside(maker: Any) -> None:
     play, diverse, large = "antmaze-medium-play-v0", "antmaze-medium-diverse-v0", "antmaze-large-play-v0"
     maker.run(play, "erdp", 0, [90.0], profile="paper", source="d4rl")

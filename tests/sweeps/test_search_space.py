@@ -49,6 +49,11 @@ def test_a_setting_has_one_range() -> None:
         parse_space(["agent.alpha=0.1:1", "agent.alpha=0.2:1"], "erdp")
 
 
+def test_whole_numbers_are_written_whole() -> None:
+    assert parse_space(["agent.ema_from=1:1000000"], "erdp")[0].setting(1_000_000) == "agent.ema_from=1000000"
+    assert parse_space(["agent.alpha=0.001:1"], "erdp")[0].setting(0.0123456) == "agent.alpha=0.01235"
+
+
 @given(seed=st.integers(0, 1000), is_log=st.booleans())
 def test_what_is_proposed_is_a_setting_within_the_range(seed: int, is_log: bool) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))

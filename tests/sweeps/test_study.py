@@ -149,11 +149,40 @@ def test_importances_where_there_are_several_settings(make_study: MakeStudy) -> 
 def test_storages_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="SQLite is not made for several drivers"):
         open_storage(f"sqlite:///{tmp_path}/study.db")
+    with pytest.raises(UserError, match=r"--storage \*\*\* cannot be used"):
+        open_storage("postgresql://me:secret@[x/y")
     with pytest.raises(UserError, match=r"--storage postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/db cannot be used"):
         open_storage("postgresql+psycopg://me:secret@127.0.0.1:1/db")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be used"):
         open_storage(str(tmp_path / "file" / "study.journal"))
+
+
+@pytest.mark.parametrize("content", ["some notes", '{"a": 1}', "[1, 2]", '{"op_code": "x"}'])
+def test_a_file_that_is_no_journal_is_left_as_it_is(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text(f"{content}\n")
+    with pytest.raises(UserError, match=r"notes.txt is no journal of a search"):
+        open_storage(str(path))
+    assert path.read_text() == f"{content}\n"
+
+
+def test_a_journal_whose_last_line_was_torn_goes_on(make_study: MakeStudy, tmp_path: Path) -> None:
+    searched(make_study(), 3)
+    journal = tmp_path / "study.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 4, "wor')
+    found = searched(make_study(), 5)
+    assert len(found) == 2
+    assert journal.read_bytes().startswith(whole)
+    assert len(make_study().trials) == 5
+
+
+def test_drivers_share_a_ledger(make_study: MakeStudy, tmp_path: Path) -> None:
+    """Else each would take the other for dead, as their locks are in different folders."""
+    searched(make_study(), 2)
+    with pytest.raises(UserError, match=r"has the search study of another ledger"):
+        Study("study", open_storage(str(tmp_path / "study.journal")), SPACE, tmp_path / "elsewhere")
 
 
 def test_hours_add_up(make_study: MakeStudy) -> None:

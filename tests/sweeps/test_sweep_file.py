@@ -73,6 +73,8 @@ def test_the_command_takes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[
         ("name = ", "is no TOML: "),
         ('[[columns]]\nmethod = "bc"', "key 'name' is missing: a sweep needs name and columns"),
         ('name = "one"', "key 'columns' is missing"),
+        ("name = " + "1" * 5000, "cannot be read: "),
+        (f'{SMALLEST}label = "a\\nb"', "is no text"),
         ('name = "a/b"\ncolumns = []', "name='a/b' is not of letters"),
         ('name = "parts"\ncolumns = []', "name='parts' is an ablation's: take another one"),
         ('name = "one"\ncolumns = []', r"columns are no tables: write \[\[columns\]\]"),

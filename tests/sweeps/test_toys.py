@@ -171,6 +171,7 @@ def test_a_variant_that_fails_is_named(
     [
         (["--toy", "bandit-corner"], "unknown toy 'bandit-corner': did you mean 'bandit-corners'?"),
         (["--toy", "two-steps", "--steps", "0"], "--steps 0 is less than 1"),
+        (["--toy", "sampling", "--steps", "5"], "--steps 5: the toy sampling trains nothing"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from erdp_core import hyperparameters
 from erdp_core.data.collect import collect_pointmaze
 from erdp_core.errors import UserError
 from erdp_core.tasks import get_task
@@ -155,6 +156,37 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments:
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_tasks_of_different_defaults_are_searched_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(hyperparameters.ERDP, "gym", {**hyperparameters.ERDP["gym"], "eta": 0.5})  # type: ignore[index]
+    tasks = ["--tasks", "pointmaze-umaze", "hopper-medium-v2", "--space", "agent.eta=0.1:1"]
+    same_steps = ["--set", "trainer.steps=40", "trainer.interval=20"]
+    assert tune_alpha.main([*tasks, *same_steps, "--profile", "smoke", "--ledger", str(tmp_path / "runs")]) == 2
+    message = "error: the default of agent.eta is 1 for pointmaze-umaze, 0.5 for hopper-medium-v2: search them apart\n"
+    assert capsys.readouterr().err == message
+
+
+def test_a_search_is_named_by_its_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = set()
+    for rows in (800, 900):
+        collect_pointmaze(get_task("pointmaze-medium"), rows=rows)
+        arguments = ["--tasks", "pointmaze-medium", "--profile", "smoke", "--dry-run"]
+        assert tune_alpha.main([*arguments, "--ledger", str(tmp_path / "runs")]) == 0
+        names |= {re.search(r"search (\S+):", capsys.readouterr().out).group(1)}  # type: ignore[union-attr]
+    assert len(names) == 2
+
+
+def test_a_search_that_is_complete_elsewhere_is_compared_from_its_storage(
+    searched: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, _ = searched
+    [name] = Ledger.open(root).studies()
+    (root / "plans" / f"{name}.json").unlink()
+    assert tune_alpha.main([*USUAL, "--ledger", str(root)]) == 0
+    assert "the search took 36 episodes of evaluation" in capsys.readouterr().out
 
 
 def test_a_dry_run_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
