@@ -1,4 +1,4 @@
-"""What each ablation compares: columns of one method with settings of their own, and the tasks that its paper has.
+"""What each ablation compares: columns with settings of their own, mostly of one method, and its paper's tasks.
 
 Numbered tables are those of the ERDP paper (arXiv 2402.04080).
 """

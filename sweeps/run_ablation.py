@@ -1,4 +1,4 @@
-"""Train what an ablation lacks and draw its table: one method, with settings that differ from column to column."""
+"""Train what an ablation lacks and draw its table: settings, and methods, that differ from column to column."""
 
 import sys
 from collections.abc import Sequence

