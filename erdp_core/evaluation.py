@@ -1,5 +1,6 @@
 """Vectorised rollouts: all episodes of all runs of a pack go forward together, one batched policy call a step."""
 
+import collections
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ def episode_seed(seed: int, step: int, purpose: str, episode: int = 0) -> int:
 
 @contextlib.contextmanager
 def stepping(threads: int) -> Iterator[Callable[[Callable[[Any], None], Sequence[Any]], None]]:
-    """What calls a function with each of some things, shared out among threads; an error is the first thread's."""
+    """What calls a function with each of some things, by threads that each take the next one; an error ends it."""
 
     def one_after_another(call: Callable[[Any], None], things: Sequence[Any]) -> None:
         for thing in things:
@@ -38,8 +39,17 @@ def stepping(threads: int) -> Iterator[Callable[[Callable[[Any], None], Sequence
     with ThreadPoolExecutor(threads) as pool:
 
         def at_once(call: Callable[[Any], None], things: Sequence[Any]) -> None:
-            shares = [things[first::threads] for first in range(min(threads, len(things)))]
-            for done in [pool.submit(one_after_another, call, share) for share in shares]:
+            waiting = collections.deque(things)
+
+            def work() -> None:
+                while waiting:
+                    try:
+                        thing = waiting.popleft()
+                    except IndexError:  # another thread took the last one
+                        return
+                    call(thing)
+
+            for done in [pool.submit(work) for _ in range(min(threads, len(things)))]:
                 done.result()
 
         yield at_once
@@ -94,7 +104,8 @@ def evaluate(
         while going.any():
             drawn = [algorithm.draw_acting_noise(generator, episodes, candidates) for generator in generators]
             columns = np.flatnonzero(going.any(axis=0))
-            noise = {name: torch.stack([draws[name][columns] for draws in drawn]) for name in drawn[0]}
+            some = slice(None) if len(columns) == episodes else columns
+            noise = {name: torch.stack([draws[name][some] for draws in drawn]) for name in drawn[0]}
             inputs = torch.from_numpy(observations[:, columns]).to(algorithm.device)
             actions = algorithm.act(inputs, noise).cpu().numpy()
             rest()

@@ -90,12 +90,12 @@ class Diffusion:
         a_t = noise[0]
         for t in range(self.T, 0, -1):
             now = self.at[t]
-            a_0 = (a_t - now.std * predict_noise(a_t, t)) / now.decay
+            a_0 = torch.sub(a_t, predict_noise(a_t, t), alpha=now.std) / now.decay
             if action_clip:
                 a_0 = a_0.clamp(-1, 1)
-            a_t = now.posterior_weight_a_t * a_t + now.posterior_weight_a_0 * a_0
+            a_t = torch.add(now.posterior_weight_a_t * a_t, a_0, alpha=now.posterior_weight_a_0)
             if t > 1:
-                a_t = a_t + now.posterior_std * noise[self.T - t + 1]
+                a_t = torch.add(a_t, noise[self.T - t + 1], alpha=now.posterior_std)
         return a_t.clamp(-1, 1)
 
 

@@ -81,8 +81,15 @@ void activate(bool relu, float* x, const float* bias, int rows, int h) {
 #pragma omp simd
       for (int k = 0; k < h; ++k) row[k] = relu_of(row[k] + bias[k]).value;
     } else {
+      int done = 0;
+#ifdef __AVX512F__
+      for (; done + LANES <= h; done += LANES) {
+        const __m512 sum = _mm512_add_ps(_mm512_loadu_ps(row + done), _mm512_loadu_ps(bias + done));
+        _mm512_storeu_ps(row + done, mish_value(sum));
+      }
+#endif
 #pragma omp simd
-      for (int k = 0; k < h; ++k) row[k] = mish_value(row[k] + bias[k]);
+      for (int k = done; k < h; ++k) row[k] = mish_value(row[k] + bias[k]);
     }
   }
 }
@@ -99,8 +106,17 @@ void activate_with_slope(bool relu, float* value, float* slope, const float* bia
         out[k] = found.slope;
       }
     } else {
+      int done = 0;
+#ifdef __AVX512F__
+      for (; done + LANES <= h; done += LANES) {
+        const __m512 sum = _mm512_add_ps(_mm512_loadu_ps(row + done), _mm512_loadu_ps(bias + done));
+        const ActivatedLanes found = mish_of(sum);
+        _mm512_storeu_ps(row + done, found.value);
+        _mm512_storeu_ps(out + done, found.slope);
+      }
+#endif
 #pragma omp simd
-      for (int k = 0; k < h; ++k) {
+      for (int k = done; k < h; ++k) {
         const Activated found = mish_of(row[k] + bias[k]);
         row[k] = found.value;
         out[k] = found.slope;

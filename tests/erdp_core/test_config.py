@@ -40,6 +40,8 @@ def configs(draw: st.DrawFn) -> RunConfig:
     agent = draw(values_of(METHODS[method]))
     if method == "erdp" and agent["T"] < 3:
         agent["alpha"] = 0.0
+    if method == "erdp" and agent["alpha"] == 0:
+        agent["temperature"] = "fixed"
     if agent.get("normalise_returns"):
         agent["reward_scale"] = 1.0
     interval, number = draw(st.integers(1, 1000)), draw(st.integers(1, 1000))

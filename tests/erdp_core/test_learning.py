@@ -15,16 +15,17 @@ from erdp_core.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
-TASK = get_task("pointmaze-medium")
+TASK, SMALLER = get_task("pointmaze-medium"), get_task("pointmaze-umaze")
 SEEDS = (0, 1)
 
 
 @pytest.fixture(scope="module")
-def walks(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def walks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
-        collect_pointmaze(TASK)
-        return load_dataset(TASK, "local")
+        for task in (TASK, SMALLER):
+            collect_pointmaze(task)
+        return {task.name: load_dataset(task, "local") for task in (TASK, SMALLER)}
 
 
 def test_random_actions_score_nothing() -> None:
@@ -42,9 +43,11 @@ def test_random_actions_score_nothing() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_learns(method: str, walks: Dataset) -> None:
-    config = resolve(TASK, method, "quick", ["evaluation.one_candidate=false"])
-    trainer = Trainer(TASK, walks, [config] * len(SEEDS), SEEDS)
+def test_learns(method: str, walks: dict[str, Dataset]) -> None:
+    # In so few steps CQL's seeds are at 0 or at 100 in the larger maze; random walks score 6 in the smaller one.
+    task, least = (SMALLER, 50) if method == "cql" else (TASK, 10)
+    config = resolve(task, method, "quick", ["evaluation.one_candidate=false"])
+    trainer = Trainer(task, walks[task.name], [config] * len(SEEDS), SEEDS)
     scores: list[list[float]] = []
     losses: list[float] = []
     for interval in trainer.intervals():
@@ -54,4 +57,4 @@ def test_learns(method: str, walks: Dataset) -> None:
     if method == "bc-diffusion":  # it walks as the data do, and seldom comes to the goal
         assert losses[-1] < 0.8 * losses[0]
         return
-    assert max(map(statistics.mean, scores)) >= 10
+    assert max(map(statistics.mean, scores)) >= least
