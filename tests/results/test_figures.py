@@ -108,7 +108,7 @@ def test_files(mazes: Any, tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_one_line(mazes: Any, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file, not a folder")
-    with pytest.raises(UserError, match=r"cannot be written .*--out"):
+    with pytest.raises(UserError, match=r"cannot be written .*choose another folder"):
         write_curves(frames_of(mazes), tmp_path / "out")
 
 
