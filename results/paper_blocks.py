@@ -26,8 +26,8 @@ class MeasuredCell:
 
     runs: tuple[FinishedRun, ...] = ()
     scores: tuple[float, ...] = ()
-    has_others: bool = False
-    """Whether the ledger has runs of its settings, these or others."""
+    was_trained: bool = False
+    """Whether the ledger has finished runs of its settings, on whatever data."""
 
     @property
     def statistics(self) -> CellStatistics | None:
@@ -178,8 +178,8 @@ def _measured_block(measured: MeasuredPart) -> PrintedTable:
 
 
 def _why_gaps(measured: MeasuredPart) -> list[tuple[str, str]]:
-    gaps = {key: cell.has_others for key, cell in measured.cells.items() if not cell.scores}
-    untrained = {task for (task, _), has_others in gaps.items() if not has_others}
+    gaps = {key: cell.was_trained for key, cell in measured.cells.items() if not cell.scores}
+    untrained = {task for (task, _), was_trained in gaps.items() if not was_trained}
     found = []
     if untrained:
         own = [task for task in measured.tasks if task in untrained and task not in measured.part.tasks]
@@ -215,7 +215,7 @@ def _origin_text(origin: Origin | None) -> str:
 def _measured_cell(cell: MeasuredCell) -> PrintedCell:
     found = cell.statistics
     if found is None:
-        return PrintedCell(GAP, mark="b" if cell.has_others else "a")
+        return PrintedCell(GAP, mark="b" if cell.was_trained else "a")
     return PrintedCell(number(found.mean), "" if found.std is None else f"± {number(found.std)}", f"({found.n})")
 
 
