@@ -6,6 +6,7 @@ import pytest
 
 from erdp_core.data.collect import collect_pointmaze
 from erdp_core.tasks import get_task
+from orchestration.cluster import joined
 from tests.benchmarks import paired
 
 
@@ -29,7 +30,8 @@ def test_a_setting_is_trained_and_compared(
     small = ["trainer.steps=20", "trainer.interval=4", "evaluation.episodes=2", "agent.width=16", "agent.batch_size=8"]
     table = ["--table", "pointmaze", "--tasks", "pointmaze-umaze", "--seeds", "2", "--ledger", str(tmp_path / "runs")]
     monkeypatch.setattr(paired.run_table, "main", smaller(paired.run_table.main, small))
-    assert paired.main(["--set", "trainer.precision=bfloat16", *table]) == 0
+    with joined("local"):
+        assert paired.main(["--set", "trainer.precision=bfloat16", *table]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "trainer.precision=bfloat16, less without:" in lines
     [best, last] = [line for line in lines if line.endswith(("seeds)", "equal"))]

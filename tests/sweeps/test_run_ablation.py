@@ -11,6 +11,7 @@ from erdp_core.data.collect import collect_pointmaze
 from erdp_core.errors import ConfigError
 from erdp_core.tasks import TASKS, get_task
 from orchestration import run_table
+from orchestration.cluster import joined
 from orchestration.ledger import Ledger
 from orchestration.packing import Pack
 from orchestration.plan import Column, Plan, make_plan
@@ -43,10 +44,11 @@ def test_every_column_is_a_run_of_its_own(name: str) -> None:
 
 def test_an_ablation_whole_and_its_runs_shared_with_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = ("--ledger", str(tmp_path / "runs"))
-    assert run_table.main(["--table", "pointmaze", "--methods", "diffusion-ql", *COMMON, *ledger]) == 0
-    capsys.readouterr()
     arguments = ["--ablation", "diffusion-ql-steps", *COMMON, *ledger, "--protocol", "offline"]
-    assert run_ablation.main(arguments) == 0
+    with joined("local"):
+        assert run_table.main(["--table", "pointmaze", "--methods", "diffusion-ql", *COMMON, *ledger]) == 0
+        capsys.readouterr()
+        assert run_ablation.main(arguments) == 0
     captured = capsys.readouterr()
     printed = captured.out
     # Those of N = 5, its usual number, are the table's.

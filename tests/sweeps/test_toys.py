@@ -147,9 +147,10 @@ def fails_for_two(number: int) -> int:
 
 
 def test_results_come_by_index_and_a_failure_is_one_line() -> None:
-    assert sorted(cluster.each(fails_for_two, [1, 3, 5], "local")) == [(0, 10), (1, 30), (2, 50)]
-    with pytest.raises(cluster.TaskError, match=r"^FloatingPointError: two: a loss stopped being finite$") as error:
-        list(cluster.each(fails_for_two, [1, 2], "local"))
+    with cluster.joined("local"):
+        assert sorted(cluster.each(fails_for_two, [1, 3, 5], "local")) == [(0, 10), (1, 30), (2, 50)]
+        with pytest.raises(cluster.TaskError, match=r"^FloatingPointError: two: a loss stopped being finite$") as error:
+            list(cluster.each(fails_for_two, [1, 2], "local"))
     assert error.value.index == 1
 
 

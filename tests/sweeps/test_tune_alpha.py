@@ -90,6 +90,8 @@ def test_a_search_whole_and_again(searched: tuple[Path, str], capsys: pytest.Cap
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.faults
 def test_a_killed_search_goes_on_to_the_same_trials(searched: tuple[Path, str], tmp_path: Path) -> None:
     (whole, _), killed = searched, tmp_path / "killed"
     driver = subprocess.Popen(
