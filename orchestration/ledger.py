@@ -81,6 +81,12 @@ def read_json(path: Path, remedy: str = "delete it", keys: Collection[str] = ())
     return record
 
 
+def config_of(record: Mapping[str, Any]) -> Record:
+    """A run's config with its precision, which records keep beside it."""
+    config = record["config"]
+    return {**config, "trainer": {**config["trainer"], "precision": record["precision"]}}
+
+
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """Append one JSON line and flush it to disk; a torn line before it is closed off first."""
     line = json.dumps(record) + "\n"

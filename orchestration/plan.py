@@ -13,7 +13,7 @@ from erdp_core.config import RunConfig, resolve, structure
 from erdp_core.data.load import load_dataset
 from erdp_core.errors import ConfigError, DataError, MissingDataError
 from erdp_core.tasks import EnvironmentSpec, Task, get_task
-from orchestration.ledger import FORMAT, Ledger, LedgerError, Record
+from orchestration.ledger import FORMAT, Ledger, LedgerError, Record, config_of
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,6 @@ class Run:
     def from_record(record: Mapping[str, Any]) -> "Run":
         """The inverse of `record`. Raises LedgerError where this version would give the run another id."""
         try:
-            config = record["config"]
-            trainer = {**config["trainer"], "precision": record["precision"]}
             run = Run(
                 Task.from_dict(record["definition"]),
                 record["source"],
@@ -88,7 +86,7 @@ class Run:
                 record["dataset"],
                 record["method"],
                 record["profile"],
-                RunConfig.from_dict({**config, "trainer": trainer}),
+                RunConfig.from_dict(config_of(record)),
                 record["seed"],
             )
             known = run.run_id == record["run_id"]

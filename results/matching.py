@@ -11,7 +11,7 @@ from erdp_core.config import resolve
 from erdp_core.errors import ConfigError
 from erdp_core.hyperparameters import offline_choice
 from erdp_core.tasks import TASKS
-from orchestration.ledger import Ledger, Record, RunFolder
+from orchestration.ledger import Ledger, Record, RunFolder, config_of
 from results.estimators import run_score
 
 SOURCES = ("d4rl", "minari", "local", "file")
@@ -93,7 +93,7 @@ class RunsByConfig:
         for folder in ledger.runs():
             if folder.status == "finished":
                 record = folder.record()
-                key = record["task"], record["method"], _key(_whole_config(record))
+                key = record["task"], record["method"], _key(config_of(record))
                 found._runs.setdefault(key, []).append(FinishedRun(folder, record))
                 found.tasks[record["task"]] = None
         return found
@@ -125,9 +125,3 @@ def _rank(source: str) -> int:
 
 def _key(config: Mapping[str, Any]) -> str:
     return json.dumps(config, sort_keys=True)
-
-
-def _whole_config(record: Record) -> dict[str, Any]:
-    """A run's config with its precision, which records keep elsewhere."""
-    config = record["config"]
-    return {**config, "trainer": {**config["trainer"], "precision": record["precision"]}}
