@@ -15,17 +15,18 @@ from erdp_core.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
-TASK, SMALLER = get_task("pointmaze-medium"), get_task("pointmaze-umaze")
+TASK = get_task("pointmaze-medium")
 SEEDS = (0, 1)
+# With the published weight, 5, CQL's seeds are at 0 or at 100 from one evaluation to the next.
+SETTINGS = {"cql": ["agent.conservative_weight=0.1"]}
 
 
 @pytest.fixture(scope="module")
-def walks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
+def walks(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
-        for task in (TASK, SMALLER):
-            collect_pointmaze(task)
-        return {task.name: load_dataset(task, "local") for task in (TASK, SMALLER)}
+        collect_pointmaze(TASK)
+        return load_dataset(TASK, "local")
 
 
 def test_random_actions_score_nothing() -> None:
@@ -43,11 +44,9 @@ def test_random_actions_score_nothing() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_learns(method: str, walks: dict[str, Dataset]) -> None:
-    # In so few steps CQL's seeds are at 0 or at 100 in the larger maze; random walks score 6 in the smaller one.
-    task, least = (SMALLER, 50) if method == "cql" else (TASK, 10)
-    config = resolve(task, method, "quick", ["evaluation.one_candidate=false"])
-    trainer = Trainer(task, walks[task.name], [config] * len(SEEDS), SEEDS)
+def test_learns(method: str, walks: Dataset) -> None:
+    config = resolve(TASK, method, "quick", ["evaluation.one_candidate=false", *SETTINGS.get(method, ())])
+    trainer = Trainer(TASK, walks, [config] * len(SEEDS), SEEDS)
     scores: list[list[float]] = []
     losses: list[float] = []
     for interval in trainer.intervals():
@@ -57,4 +56,4 @@ def test_learns(method: str, walks: dict[str, Dataset]) -> None:
     if method == "bc-diffusion":  # it walks as the data do, and seldom comes to the goal
         assert losses[-1] < 0.8 * losses[0]
         return
-    assert max(map(statistics.mean, scores)) >= least
+    assert max(map(statistics.mean, scores)) >= 10
