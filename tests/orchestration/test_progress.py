@@ -173,7 +173,10 @@ def test_many_scores_are_cut_off_but_all_in_the_mean() -> None:
 
 
 def terminal(clock: Clock) -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, width=120, height=30, record=True, legacy_windows=False)
+    file, variables = io.StringIO(), {"TERM": "xterm"}
+    return Console(
+        file=file, force_terminal=True, width=120, height=30, record=True, legacy_windows=False, _environ=variables
+    )
 
 
 def test_a_terminal_gets_a_live_display() -> None:

@@ -335,7 +335,7 @@ def test_an_interrupted_collection_leaves_nothing(trembling: Path, root: Path, m
 
 def test_progress_on_a_terminal_is_a_bar(trembling: Path, root: Path) -> None:
     output = io.StringIO()
-    console = Console(file=output, force_terminal=True, width=100)
+    console = Console(file=output, force_terminal=True, width=100, _environ={"TERM": "xterm"})
     collect_ant_maze(local("antmaze-umaze-v0"), trembling, rows=30, console=console)
     assert "━" in output.getvalue()
     assert "30/30" in output.getvalue()
