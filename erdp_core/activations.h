@@ -13,17 +13,18 @@
 
 namespace {
 
+// Of the best polynomial for (e^r - 1 - r) / r^2 where |r| <= ln(2) / 2, the highest power's first.
+constexpr float SERIES[] = {8.3125175e-3f, 4.1890161e-2f, 1.6667114e-1f, 4.9999231e-1f};
+
 // e^x to 2e-7 of itself, for -87 <= x <= 20; e^-87 and e^20 beyond, which does not show in Mish. 2^n e^r with
-// |r| <= ln(2) / 2, ln(2) in two parts, e^r as its series with the coefficients of the best polynomial.
+// |r| <= ln(2) / 2, ln(2) in two parts, e^r by its series.
 inline float bounded_exp(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 20.0f ? 20.0f : x;
   const float n = std::nearbyint(x * 1.44269504f);
   const float r = std::fma(n, 2.12194440e-4f, std::fma(n, -0.693359375f, x));
-  float series = 8.3125175e-3f;
-  series = std::fma(series, r, 4.1890161e-2f);
-  series = std::fma(series, r, 1.6667114e-1f);
-  series = std::fma(series, r, 4.9999231e-1f);
+  float series = SERIES[0];
+  for (int power = 1; power < 4; ++power) series = std::fma(series, r, SERIES[power]);
   const float power = std::fma(series * r, r, r) + 1.0f;
   const int32_t bits = (int32_t(n == n ? n : 0) + 127) << 23;  // of what is no number the power is none either
   float scale;
@@ -61,10 +62,8 @@ inline __m512 bounded_exp(__m512 x) {
   x = _mm512_min_ps(all(20.0f), _mm512_max_ps(all(-87.0f), x));
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, all(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const __m512 r = _mm512_fmadd_ps(n, all(2.12194440e-4f), _mm512_fmadd_ps(n, all(-0.693359375f), x));
-  __m512 series = all(8.3125175e-3f);
-  series = _mm512_fmadd_ps(series, r, all(4.1890161e-2f));
-  series = _mm512_fmadd_ps(series, r, all(1.6667114e-1f));
-  series = _mm512_fmadd_ps(series, r, all(4.9999231e-1f));
+  __m512 series = all(SERIES[0]);
+  for (int power = 1; power < 4; ++power) series = _mm512_fmadd_ps(series, r, all(SERIES[power]));
   const __m512 power = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(series, r), r, r), all(1.0f));
   return _mm512_scalef_ps(power, n);
 }
